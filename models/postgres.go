@@ -1,0 +1,83 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+)
+
+const (
+	defaultPoolConns = 10
+	connectTimeout   = 5 * time.Second
+)
+
+func openPostgres(ctx context.Context, databaseURL string) (*DB, error) {
+	config, conns, err := postgresConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	pool := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(prepareConn))
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxLifetime(30 * time.Minute)
+
+	db := bun.NewDB(pool, postgresDialect{pgdialect.New()}).WithQueryHook(statementTimeout{})
+	d := &DB{read: db, write: db, dialect: Postgres, listen: config}
+	if err := d.Ping(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// postgresConfig reads the URL and returns how to connect and the size of the
+// pool.
+func postgresConfig(databaseURL string) (*pgx.ConnConfig, int, error) {
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, 0, fmt.Errorf("database URL: %w", err)
+	}
+	conns := defaultPoolConns
+	if s, ok := config.RuntimeParams["pool_max_conns"]; ok {
+		if conns, err = strconv.Atoi(s); err != nil || conns < 1 {
+			return nil, 0, errors.New("database URL: pool_max_conns must be a positive number")
+		}
+		delete(config.RuntimeParams, "pool_max_conns")
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	// A pooler in transaction mode gives every transaction another session, so
+	// nothing may be prepared in one. Of the settings that can be sent at the
+	// start, poolers pass on these.
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	config.StatementCacheCapacity = 0
+	config.DescriptionCacheCapacity = 0
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.RuntimeParams["standard_conforming_strings"] = "on"
+	config.RuntimeParams["timezone"] = "UTC"
+	return config, conns, nil
+}
+
+// prepareConn makes sure that a connection reads quoted strings as bun writes
+// them, where a backslash is no escape, and gives times in UTC.
+func prepareConn(_ context.Context, conn *pgx.Conn) error {
+	for param, want := range map[string]string{"standard_conforming_strings": "on", "client_encoding": "UTF8"} {
+		if got := conn.PgConn().ParameterStatus(param); got != want {
+			return fmt.Errorf("database connection has %s %q, want %q", param, got, want)
+		}
+	}
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name: "timestamptz", OID: pgtype.TimestamptzOID,
+		Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+	return nil
+}

@@ -1,0 +1,48 @@
+package models_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/uptrace/bun"
+
+	"parley/models"
+	"parley/models/modelstest"
+)
+
+func TestReadsDoNotWaitForAWriter(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		u, _ := newUser(t, db)
+		chat := value(t)(createChat(t, db, u.ID))
+		ex := send(t, db, chat, "question")
+		err := db.InTx(t.Context(), func(ctx context.Context, tx bun.Tx) error {
+			// A writer that takes its time over a row which all of them read.
+			if _, err := tx.NewRaw("UPDATE chats SET title = 'unfinished' WHERE id = ?", chat.ID).Exec(ctx); err != nil {
+				return err
+			}
+			for name, read := range map[string]func() error{
+				"User":        func() error { _, err := db.User(ctx, u.ID); return err },
+				"UserByEmail": func() error { _, err := db.UserByEmail(ctx, u.Email); return err },
+				"Revocations": func() error { _, err := db.Revocations(ctx, 0); return err },
+				"Chats":       func() error { _, _, err := db.Chats(ctx, u.ID, models.Page{}); return err },
+				"Chat": func() error {
+					got, err := db.Chat(ctx, u.ID, chat.ID)
+					wantEqual(t, got.Title, "question")
+					return err
+				},
+				"Messages":        func() error { _, _, err := db.Messages(ctx, u.ID, chat.ID, models.Page{}); return err },
+				"Message":         func() error { _, err := db.Message(ctx, u.ID, ex.Reply.ID); return err },
+				"History":         func() error { _, err := db.History(ctx, chat.ID, ex.Reply.ID, 0, 0); return err },
+				"ReplyProgress":   func() error { _, err := db.ReplyProgress(ctx, ex.Reply.ID, 0); return err },
+				"OrphanedReplies": func() error { _, err := db.OrphanedReplies(ctx, 10); return err },
+			} {
+				if err := read(); err != nil {
+					t.Errorf("%s: got %v while another one writes, want an answer", name, err)
+				}
+			}
+			return nil
+		})
+		must(t, err)
+	})
+}

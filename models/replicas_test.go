@@ -1,0 +1,260 @@
+package models_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"parley/models"
+	"parley/models/modelstest"
+)
+
+// orphans are the ids of the orphaned replies.
+func orphans(t *testing.T, db *models.DB) map[int64]int {
+	t.Helper()
+	rs, err := db.OrphanedReplies(t.Context(), 100)
+	must(t, err)
+	ids := make(map[int64]int)
+	for _, r := range rs {
+		ids[r.MessageID] = r.Fence
+	}
+	return ids
+}
+
+func TestAReplyIsAnOrphanWithoutALiveOwner(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		ex := send(t, db, chat, "question")
+		reply := ex.Reply.ID
+		_, err := db.SaveTexts(t.Context(), []models.ReplyText{{MessageID: reply, Fence: 1, Text: "An answer"}})
+		must(t, err)
+		orphan, none := map[int64]int{reply: 1}, map[int64]int{}
+		steps := []struct {
+			what string
+			do   func() error
+			want map[int64]int
+		}{
+			{"an owner that never was", func() error { return nil }, orphan},
+			{"a live one", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
+			{"renewed", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
+			{"lapsed", func() error { return db.RenewReplica(t.Context(), "replica-1", 0) }, orphan},
+			{"another lives", func() error { return db.RenewReplica(t.Context(), "replica-2", time.Hour) }, orphan},
+			{"back", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
+			{"removed", func() error { return db.RemoveReplica(t.Context(), "replica-1") }, orphan},
+			{"back again", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
+			{"released", func() error { return db.ReleaseReply(t.Context(), reply, 1, "replica-1") }, orphan},
+		}
+		for _, step := range steps {
+			must(t, step.do())
+			if got := orphans(t, db); fmt.Sprint(got) != fmt.Sprint(step.want) {
+				t.Errorf("%s: got orphans %v, want %v", step.what, got, step.want)
+			}
+		}
+		rs, err := db.OrphanedReplies(t.Context(), 1)
+		must(t, err)
+		wantEqual(t, rs, []models.RunningReply{{
+			MessageID: reply, ChatID: chat.ID, UserID: chat.UserID, UserMessageID: ex.User.ID,
+			Fence: 1, SavedBytes: 9, StartedAt: ex.Reply.CreatedAt,
+		}})
+		wantError(t, db.ReleaseReply(t.Context(), reply, 1, "replica-1"), models.ErrStaleOwner)
+		wantError(t, db.ReleaseReply(t.Context(), reply, 2, ""), models.ErrStaleOwner)
+		wantError(t, db.ReleaseReply(t.Context(), reply+1, 1, "replica-1"), models.ErrNotFound)
+	})
+}
+
+func TestOneReplicaTakesAnOrphan(t *testing.T) {
+	t.Parallel()
+	type result struct {
+		reply models.RunningReply
+		text  string
+		err   error
+	}
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		ex := send(t, db, chat, "question")
+		text := ""
+		for attempt := 1; attempt <= 3; attempt++ {
+			piece := fmt.Sprint("text of attempt ", attempt, ". ")
+			saved, err := db.SaveTexts(t.Context(), []models.ReplyText{{ex.Reply.ID, attempt, int64(len(text)), piece}})
+			must(t, err)
+			wantEqual(t, saved, []int64{ex.Reply.ID})
+			text += piece
+
+			results := together(20, func(i int) (r result) {
+				r.reply, r.text, r.err = db.TakeReply(t.Context(), ex.Reply.ID, attempt, fmt.Sprint("taker-", i))
+				return r
+			})
+			wantEqual(t, tally(results, func(r result) string { return errorName(r.err) }),
+				map[string]int{"ok": 1, models.ErrStaleOwner.Error(): 19})
+			for i, r := range results {
+				if r.err != nil {
+					continue
+				}
+				wantEqual(t, r.text, text)
+				wantEqual(t, r.reply, models.RunningReply{
+					MessageID: ex.Reply.ID, ChatID: chat.ID, UserID: chat.UserID, UserMessageID: ex.User.ID,
+					Owner: fmt.Sprint("taker-", i), Fence: attempt + 1, SavedBytes: int64(len(text)),
+					StartedAt: ex.Reply.CreatedAt,
+				})
+			}
+			m, err := db.Message(t.Context(), chat.UserID, ex.Reply.ID)
+			must(t, err)
+			wantEqual(t, []any{m.Attempt, m.Content}, []any{1, text})
+		}
+
+		must(t, db.ReleaseReply(t.Context(), ex.Reply.ID, 4, ownerOf(t, db, ex.Reply.ID)))
+		must(t, db.RenewReplica(t.Context(), "alive", time.Hour))
+		_, _, err := db.TakeReply(t.Context(), ex.Reply.ID, 4, "alive")
+		must(t, err)
+		_, _, err = db.TakeReply(t.Context(), ex.Reply.ID, 5, "thief")
+		wantError(t, err, models.ErrStaleOwner)
+		must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: ex.Reply.ID, Fence: 5, Content: text, Status: models.StatusComplete}))
+		_, _, err = db.TakeReply(t.Context(), ex.Reply.ID, 5, "thief")
+		wantError(t, err, models.ErrNotFound)
+	})
+}
+
+func ownerOf(t *testing.T, db *models.DB, messageID int64) string {
+	t.Helper()
+	p, err := db.ReplyProgress(t.Context(), messageID, 0)
+	must(t, err)
+	return p.Running.Owner
+}
+
+// An owner that was thought dead writes at the moment in which its reply is
+// taken: its text is either part of what the successor got, or refused.
+func TestAnEarlierAttemptIsFenced(t *testing.T) {
+	t.Parallel()
+	type result struct {
+		saved []int64
+		text  string
+		err   error
+	}
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		for range 20 {
+			ex := send(t, db, chat, "question")
+			reply := ex.Reply.ID
+			results := together(3, func(i int) (r result) {
+				switch i {
+				case 0:
+					r.saved, r.err = db.SaveTexts(t.Context(), []models.ReplyText{{reply, 1, 0, "from the first"}})
+				case 1:
+					_, r.text, r.err = db.TakeReply(t.Context(), reply, 1, "successor")
+				default:
+					r.err = db.FinishReply(t.Context(), models.ReplyEnd{MessageID: reply, Fence: 1, Content: "by the first", Status: models.StatusComplete})
+				}
+				return r
+			})
+			save, take, end := results[0], results[1], results[2]
+			must(t, save.err)
+			p, err := db.ReplyProgress(t.Context(), reply, 0)
+			must(t, err)
+			if take.err != nil {
+				wantError(t, take.err, models.ErrNotFound)
+				must(t, end.err)
+				wantEqual(t, p.Text, "by the first")
+				continue
+			}
+			wantError(t, end.err, models.ErrStaleOwner)
+			wantEqual(t, len(save.saved) == 1, take.text == "from the first")
+			wantEqual(t, p.Text, take.text)
+			saved, err := db.SaveTexts(t.Context(), []models.ReplyText{{reply, 1, int64(len(take.text)), "late"}})
+			must(t, err)
+			wantEqual(t, len(saved), 0)
+			must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: reply, Fence: 2, Content: "by the successor", Status: models.StatusComplete}))
+		}
+		wantEqual(t, count(t, db, "reply_chunks"), 0)
+	})
+}
+
+func TestTheNextAttemptBeginsWithWhatItShares(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		ex := send(t, db, chat, "question")
+		reply := ex.Reply.ID
+		_, err := db.SaveTexts(t.Context(), []models.ReplyText{{reply, 1, 0, "what the "}, {reply + 1, 1, 0, "other"}})
+		must(t, err)
+		_, text, err := db.TakeReply(t.Context(), reply, 1, "successor")
+		must(t, err)
+		wantError(t, db.RestartReply(t.Context(), models.Restart{MessageID: reply, Fence: 1, Attempt: 2}), models.ErrStaleOwner)
+		wantError(t, db.RestartReply(t.Context(), models.Restart{MessageID: reply + 1, Fence: 1, Attempt: 2}), models.ErrNotFound)
+
+		for attempt, shared := range []string{2: text, 3: "", 4: "wh"} {
+			if attempt < 2 {
+				continue
+			}
+			must(t, db.RestartReply(t.Context(), models.Restart{
+				MessageID: reply, Fence: 2, Attempt: attempt, SharedBytes: int64(len(shared)), Text: shared,
+			}))
+			piece := models.ReplyText{MessageID: reply, Fence: 2, Start: int64(len(shared)), Text: "next"}
+			saved, err := db.SaveTexts(t.Context(), []models.ReplyText{piece})
+			must(t, err)
+			wantEqual(t, saved, []int64{reply})
+			p, err := db.ReplyProgress(t.Context(), reply, 0)
+			must(t, err)
+			want := models.Progress{
+				Message: ex.Reply, UserID: chat.UserID, UserMessageID: ex.User.ID, Title: "question", Text: shared + "next",
+				Running: &models.RunningReply{
+					MessageID: reply, ChatID: chat.ID, UserID: chat.UserID, UserMessageID: ex.User.ID, Owner: "successor",
+					Fence: 2, SavedBytes: piece.Start + 4, SharedBytes: piece.Start, StartedAt: ex.Reply.CreatedAt,
+				},
+			}
+			want.Message.Attempt, want.Message.SharedBytes = attempt, piece.Start
+			wantEqual(t, p, want)
+		}
+		must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: reply, Fence: 2, Content: "whnext", Status: models.StatusComplete}))
+		want := ex.Reply
+		want.Content, want.Status, want.Attempt, want.SharedBytes = "whnext", models.StatusComplete, 4, 2
+		got, err := db.Message(t.Context(), chat.UserID, reply)
+		must(t, err)
+		wantEqual(t, got, want)
+	})
+}
+
+func TestAReplicaFindsWhatItOwns(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		ex := send(t, db, newChat(t, db), "question")
+		_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: ex.Chat.UserID, Content: "another", Owner: "replica-2"})
+		must(t, err)
+		got, err := db.OwnedReplies(t.Context(), "replica-1")
+		must(t, err)
+		wantEqual(t, got, []models.RunningReply{{
+			MessageID: ex.Reply.ID, ChatID: ex.Chat.ID, UserID: ex.Chat.UserID, UserMessageID: ex.User.ID,
+			Owner: "replica-1", Fence: 1, StartedAt: ex.Reply.CreatedAt,
+		}})
+	})
+}
+
+func TestWhatHasNoEffectAnyMoreIsPurged(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		_, kept := newUser(t, db)
+		_, gone := newUser(t, db)
+		for sid, expires := range map[string]time.Duration{kept.SID: 48 * time.Hour, gone.SID: 26 * time.Hour} {
+			_, err := db.Bun().NewRaw("UPDATE device_sessions SET expires_at = ? WHERE sid = ?", time.Now().Add(expires), sid).Exec(t.Context())
+			must(t, err)
+		}
+		for route, age := range map[string]time.Duration{"kept": -4 * time.Hour, "gone": time.Hour} {
+			_, _, err := db.CreateChat(t.Context(), kept.UserID, "title", true, &models.IdempotencyKey{Route: route, Key: "k", BodyHash: "h"})
+			must(t, err)
+			_, err = db.Bun().NewRaw("UPDATE idempotency_keys SET created_at = ? WHERE route = ?", time.Now().Add(-age), route).Exec(t.Context())
+			must(t, err)
+			must(t, db.RenewReplica(t.Context(), route, 26*time.Hour-3*age))
+			s := models.DeviceSession{SID: route, UserID: kept.UserID, ExpiresAt: time.Now()}
+			must(t, db.CreateSession(t.Context(), &s))
+			must(t, db.EndSession(t.Context(), route, 26*time.Hour-age))
+		}
+		must(t, db.PurgeExpired(t.Context(), time.Now().Add(26*time.Hour)))
+		for table, column := range map[string]string{"replicas": "id", "revocations": "sid", "idempotency_keys": "route"} {
+			var left []string
+			must(t, db.Read().NewRaw("SELECT ? FROM ?", bunName(column), bunName(table)).Scan(t.Context(), &left))
+			wantEqual(t, left, []string{"kept"})
+		}
+		wantEqual(t, count(t, db, "device_sessions WHERE sid = ?", kept.SID), 1)
+		wantEqual(t, count(t, db, "device_sessions"), 1)
+	})
+}

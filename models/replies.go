@@ -1,0 +1,236 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// A RunningReply is a reply that is being written. Fence counts its owners: it
+// rises when another replica takes the reply over, and whoever names an earlier
+// one cannot write any more. The message's Attempt counts something else, the
+// texts that were begun: an owner that goes on where the last one stood begins
+// none.
+type RunningReply struct {
+	MessageID       int64
+	ChatID          int64
+	UserID          int64
+	UserMessageID   int64
+	Owner           string // the replica that writes it; "" if it was released
+	Fence           int
+	SavedBytes      int64
+	SharedBytes     int64 // as of Message
+	StopRequestedAt *time.Time
+	WatchedUntil    *time.Time
+	StartedAt       time.Time
+}
+
+// A ReplyText is a piece of a reply's text, valid UTF-8.
+type ReplyText struct {
+	MessageID int64
+	Fence     int   // of the owner that writes it
+	Start     int64 // its offset in bytes
+	Text      string
+}
+
+// A ReplyEnd is how a reply has ended: its whole text, and with StatusComplete,
+// StatusStopped or StatusFailed why. Empty strings are stored as NULL.
+type ReplyEnd struct {
+	MessageID    int64
+	Fence        int // of the owner that wrote it
+	Content      string
+	Status       string
+	FinishReason string
+	ErrorCode    string
+	InputTokens  *int64
+	OutputTokens *int64
+}
+
+// Progress is how far a reply is, for those who follow it.
+type Progress struct {
+	Message       Message // Content is empty while it is being written
+	UserID        int64
+	UserMessageID int64 // what it answers; 0 if that is gone
+	Title         string
+	Running       *RunningReply // nil once it has ended
+	Text          string        // the text from the offset that was asked for, as far as it is saved
+}
+
+// FinishReply ends a reply. ErrStaleOwner if it has another owner,
+// ErrNotFound if it is not running: finished before, also by a call whose answer
+// was lost, or deleted.
+func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
+	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The chat's row is locked first, as all writers do. A reply that is
+		// taken over while this waits is noticed by the next statement.
+		_, err := tx.NewRaw(`UPDATE chats SET active_at = ?
+			WHERE id = (SELECT chat_id FROM replies WHERE message_id = ? AND fence = ?)`,
+			d.now(), end.MessageID, end.Fence).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		res, err := tx.NewRaw("DELETE FROM replies WHERE message_id = ? AND fence = ?",
+			end.MessageID, end.Fence).Exec(ctx)
+		if err := changed(res, err); err != nil {
+			return err
+		}
+		_, err = tx.NewRaw(`UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
+			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ? WHERE id = ?`,
+			end.Content, end.Status, end.FinishReason, end.ErrorCode, end.InputTokens, end.OutputTokens,
+			end.MessageID).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		// A statement of its own, to see what SaveTexts wrote before the reply's
+		// row was ours.
+		_, err = tx.NewRaw("DELETE FROM reply_chunks WHERE message_id = ?", end.MessageID).Exec(ctx)
+		return err
+	})
+	return d.whyNotReply(ctx, end.MessageID, err)
+}
+
+// ReplyProgress returns how far a reply is, and its text from a byte offset on.
+// It does not ask whose it is. ErrNotFound if there is no such assistant message.
+func (d *DB) ReplyProgress(ctx context.Context, messageID, from int64) (Progress, error) {
+	from = max(from, 0)
+	var row struct {
+		Message
+		UserID          int64
+		Title           string
+		UserMessageID   int64
+		Owner           *string
+		Fence           int
+		SavedBytes      int64
+		StopRequestedAt *time.Time
+		WatchedUntil    *time.Time
+		StartedAt       time.Time
+		TextStart       int64
+		Text            string
+	}
+	// One statement, so that no end of the reply can come between its parts. It
+	// reads the chunks from the one on that holds the offset.
+	err := d.read.NewRaw(`
+		SELECT m.*, chats.user_id, chats.title, r.owner, r.fence, r.saved_bytes, r.stop_requested_at, r.watched_until, r.started_at,
+			(SELECT max(id) FROM messages WHERE chat_id = m.chat_id AND id < m.id AND role = 'user') AS user_message_id,
+			(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= ?1) AS text_start,
+			(SELECT string_agg(text, '' ORDER BY start) FROM reply_chunks WHERE message_id = m.id AND start >= COALESCE(
+				(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= ?1), 0)) AS text
+		FROM messages m JOIN chats ON chats.id = m.chat_id LEFT JOIN replies r ON r.message_id = m.id
+		WHERE m.id = ?0 AND m.role = 'assistant'`, messageID, from).Scan(ctx, &row)
+	if err != nil {
+		return Progress{}, classify(ctx, err)
+	}
+	p := Progress{Message: row.Message, UserID: row.UserID, UserMessageID: row.UserMessageID, Title: row.Title}
+	if row.Owner == nil {
+		p.Text = p.Message.Content[min(from, int64(len(p.Message.Content))):]
+		return p, nil
+	}
+	p.Text = row.Text[min(from-row.TextStart, int64(len(row.Text))):]
+	p.Running = &RunningReply{
+		MessageID: messageID, ChatID: row.ChatID, UserID: row.UserID, UserMessageID: row.UserMessageID,
+		Owner: *row.Owner, Fence: row.Fence, SavedBytes: row.SavedBytes, SharedBytes: row.SharedBytes,
+		StopRequestedAt: row.StopRequestedAt, WatchedUntil: row.WatchedUntil, StartedAt: row.StartedAt,
+	}
+	return p, nil
+}
+
+// SaveTexts appends to the texts of running replies, one piece each at the most,
+// and returns the ids of those that were saved. A piece is left out if its reply
+// has ended, has another owner, or does not stand at Start.
+func (d *DB) SaveTexts(ctx context.Context, texts []ReplyText) ([]int64, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	save := d.saveTextsSQLite
+	if d.dialect == Postgres {
+		save = d.saveTextsPostgres
+	}
+	for range raceAttempts {
+		saved, err := save(ctx, texts)
+		// A message that is deleted with its user may go while its chunk is
+		// written. Then its reply has gone too, and the others are saved.
+		if !foreignKeyViolation(err) && !retryable(err) {
+			return saved, classify(ctx, err)
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
+}
+
+// saveTextsPostgres is one statement. The lock of the reply's row is the fence:
+// an UPDATE that waits for a TakeReply or a FinishReply looks at the row again as
+// that one left it, and then its fence, or the row itself, no longer matches.
+func (d *DB) saveTextsPostgres(ctx context.Context, texts []ReplyText) ([]int64, error) {
+	var saved []int64
+	err := d.write.NewRaw(`
+		WITH piece (message_id, fence, start, text) AS (?),
+		saved AS (
+			UPDATE replies SET saved_bytes = saved_bytes + octet_length(piece.text) FROM piece
+			WHERE replies.message_id = piece.message_id AND replies.fence = piece.fence
+				AND replies.saved_bytes = piece.start
+			RETURNING piece.message_id, piece.start, piece.text)
+		INSERT INTO reply_chunks (message_id, start, text) SELECT message_id, start, text FROM saved
+		RETURNING message_id`, d.write.NewValues(&texts)).Scan(ctx, &saved)
+	return saved, err
+}
+
+// saveTextsSQLite is the same as a transaction of small statements. One large
+// statement is no faster in process, and SQLite's parser copies the whole of it
+// again and again.
+func (d *DB) saveTextsSQLite(ctx context.Context, texts []ReplyText) ([]int64, error) {
+	var saved []int64
+	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		saved = nil
+		raise, err := tx.PrepareContext(ctx, `UPDATE replies SET saved_bytes = saved_bytes + ?
+			WHERE message_id = ? AND fence = ? AND saved_bytes = ?`)
+		if err != nil {
+			return err
+		}
+		defer raise.Close() //nolint:errcheck // the transaction tells what went wrong
+		add, err := tx.PrepareContext(ctx, "INSERT INTO reply_chunks (message_id, start, text) VALUES (?, ?, ?)")
+		if err != nil {
+			return err
+		}
+		defer add.Close() //nolint:errcheck // as above
+		for _, t := range texts {
+			if strings.IndexByte(t.Text, 0) >= 0 {
+				return ErrInvalidText // bound values do not pass the dialect
+			}
+			res, err := raise.ExecContext(ctx, len(t.Text), t.MessageID, t.Fence, t.Start)
+			if err != nil {
+				return err
+			}
+			switch err := changed(res, nil); {
+			case errors.Is(err, ErrNotFound):
+				continue
+			case err != nil:
+				return err
+			}
+			if _, err := add.ExecContext(ctx, t.MessageID, t.Start, t.Text); err != nil {
+				return err
+			}
+			saved = append(saved, t.MessageID)
+		}
+		return nil
+	})
+	return saved, err
+}
+
+// whyNotReply tells ErrStaleOwner from the ErrNotFound of a statement that
+// found no reply with that fence.
+func (d *DB) whyNotReply(ctx context.Context, messageID int64, err error) error {
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	running, why := d.read.NewSelect().Table("replies").Where("message_id = ?", messageID).Exists(ctx)
+	if why != nil {
+		return classify(ctx, why)
+	}
+	if running {
+		return ErrStaleOwner
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/uptrace/bun"
+)
+
+// ErrNotRewritable means that a message is none that the call can begin at.
+var ErrNotRewritable = errors.New("the message cannot be written anew")
+
+// A Rewrite sends a chat on from one of its messages: with another answer
+// (Regenerate), or from other words of the user (Edit).
+type Rewrite struct {
+	UserID    int64
+	MessageID int64
+	Content   string // Edit: what the user's message becomes
+	Owner     string // the replica that writes the reply
+	Key       *IdempotencyKey
+}
+
+// Regenerate puts an empty reply, that Owner is to write, in the place of the
+// last message of its chat, which must be the assistant's: otherwise
+// ErrNotRewritable. The rest is as of AppendTurn.
+func (d *DB) Regenerate(ctx context.Context, w Rewrite) (Exchange, error) {
+	return d.rewrite(ctx, w, func(ctx context.Context, tx bun.Tx, chat Chat, m Message) (user Message, err error) {
+		if m.Role != RoleAssistant {
+			return Message{}, ErrNotRewritable
+		}
+		later, err := tx.NewSelect().Model((*Message)(nil)).Where("chat_id = ? AND id > ?", chat.ID, m.ID).Exists(ctx)
+		if err != nil {
+			return Message{}, err
+		}
+		if later {
+			return Message{}, ErrNotRewritable
+		}
+		err = tx.NewSelect().Model(&user).Where("chat_id = ? AND id < ? AND role = ?", chat.ID, m.ID, RoleUser).
+			Order("id DESC").Limit(1).Scan(ctx)
+		if isNoRows(err) {
+			return Message{}, ErrNotRewritable
+		}
+		return user, err
+	})
+}
+
+// Edit changes a message of the user, drops what followed it, and adds an empty
+// reply that Owner is to write. ErrNotRewritable for a message of the
+// assistant. The rest is as of AppendTurn.
+func (d *DB) Edit(ctx context.Context, w Rewrite) (Exchange, error) {
+	return d.rewrite(ctx, w, func(ctx context.Context, tx bun.Tx, _ Chat, m Message) (Message, error) {
+		if m.Role != RoleUser {
+			return Message{}, ErrNotRewritable
+		}
+		m.Content = w.Content
+		_, err := tx.NewUpdate().Model(&m).Column("content").WherePK().Exec(ctx)
+		return m, err
+	})
+}
+
+// rewrite runs begin, which returns the message that is answered anew, in one
+// transaction with what both of its callers do.
+func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context, bun.Tx, Chat, Message) (Message, error)) (Exchange, error) {
+	for range raceAttempts {
+		used, err := d.usedKey(ctx, w.UserID, w.Key)
+		if err != nil {
+			return Exchange{}, err
+		}
+		if used != nil {
+			return d.storedExchange(ctx, w.UserID, used.MessageID)
+		}
+		var ex Exchange
+		err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+			ex, err = d.rewriteIn(ctx, tx, w, begin)
+			return err
+		})
+		if _, raced := uniqueViolation(err); !raced {
+			return ex, err
+		}
+	}
+	return Exchange{}, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
+}
+
+func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(context.Context, bun.Tx, Chat, Message) (Message, error)) (Exchange, error) {
+	now := d.now()
+	// The chat's row is locked first, as all writers do: nothing is sent in it
+	// meanwhile.
+	var chat Chat
+	err := tx.NewRaw(`UPDATE chats SET active_at = ?, last_message_at = ?
+		WHERE id = (SELECT chat_id FROM messages WHERE id = ?) RETURNING *`, now, now, w.MessageID).Scan(ctx, &chat)
+	if err != nil {
+		return Exchange{}, err
+	}
+	if chat.UserID != w.UserID {
+		return Exchange{}, ErrForbidden
+	}
+	var running int64
+	err = tx.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", chat.ID).Scan(ctx, &running)
+	if err == nil {
+		return Exchange{}, &ReplyInProgress{MessageID: running}
+	}
+	if !isNoRows(err) {
+		return Exchange{}, err
+	}
+	var m Message
+	if err := tx.NewSelect().Model(&m).Where("id = ?", w.MessageID).Scan(ctx); err != nil {
+		return Exchange{}, err
+	}
+	user, err := begin(ctx, tx, chat, m)
+	if err != nil {
+		return Exchange{}, err
+	}
+	ex := Exchange{Chat: chat, User: user, Reply: Message{
+		ChatID: chat.ID, Role: RoleAssistant, Status: StatusStreaming, Attempt: 1, CreatedAt: now,
+	}}
+	if _, err := tx.NewRaw("DELETE FROM messages WHERE chat_id = ? AND id > ?", chat.ID, user.ID).Exec(ctx); err != nil {
+		return Exchange{}, err
+	}
+	if _, err := tx.NewInsert().Model(&ex.Reply).Exec(ctx); err != nil {
+		return Exchange{}, err
+	}
+	err = tx.NewRaw(`UPDATE chats SET message_count = (SELECT count(*) FROM messages WHERE chat_id = ?0)
+		WHERE id = ?0 RETURNING *`, chat.ID, nil).Scan(ctx, &ex.Chat)
+	if err != nil {
+		return Exchange{}, err
+	}
+	_, err = tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
+		VALUES (?, ?, ?, ?, ?, ?)`, ex.Reply.ID, chat.ID, w.UserID, user.ID, w.Owner, now).Exec(ctx)
+	if err != nil || w.Key == nil {
+		return ex, err
+	}
+	row := newKey(w.UserID, w.Key, now)
+	row.MessageID = ex.Reply.ID
+	_, err = tx.NewInsert().Model(&row).Exec(ctx)
+	return ex, err
+}

@@ -1,0 +1,225 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// A NewTurn is what a user says, and who writes the reply to it.
+type NewTurn struct {
+	UserID  int64
+	ChatID  int64 // 0 begins a chat
+	Content string
+	Owner   string // the replica that writes the reply
+	Key     *IdempotencyKey
+}
+
+// An Exchange is a message of the user and the reply to it.
+type Exchange struct {
+	Chat     Chat
+	User     Message
+	Reply    Message
+	Replayed bool // it was stored before, under the same key
+}
+
+// AppendTurn stores the user's message and an empty reply that Owner is to
+// write, in one step with the chat that begins, or its counters and, if it has
+// none of its own, its title.
+//
+// A *ReplyInProgress if a reply of the chat is being written: of several that
+// are sent at once, one is stored. A turn that repeats a key is not stored
+// again: the first exchange is returned as it stands, Replayed; ErrNotFound if
+// its messages were deleted since, ErrKeyReused if the body differs. Errors as
+// of Chat; ErrNotFound too if there is no such user.
+func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
+	insert := d.insertTurnSQLite
+	if d.dialect == Postgres {
+		insert = d.insertTurnPostgres
+	}
+	args := d.turnArgs(turn)
+	for range raceAttempts {
+		chat, userMessageID, replyID, err := insert(ctx, args)
+		if err == nil {
+			return args.exchange(chat, userMessageID, replyID), nil
+		}
+		_, duplicate := uniqueViolation(err)
+		switch {
+		case foreignKeyViolation(err):
+			return Exchange{}, withoutParent(err)
+		case !duplicate && !isNoRows(err) && !errors.Is(err, ErrNotFound) && !retryable(err):
+			return Exchange{}, classify(ctx, err)
+		}
+		// It was refused, and nothing was stored. The reason may be gone by now.
+		first, err := d.whyNotTurn(ctx, turn)
+		if !errors.Is(err, errRaced) {
+			return first, err
+		}
+	}
+	return Exchange{}, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
+}
+
+// turnArgs are the arguments of the statements below.
+type turnArgs struct {
+	UserID    int64
+	ChatID    int64
+	Content   string
+	Title     string
+	Owner     string
+	Now       time.Time
+	KeysSince time.Time // older keys are free
+	Route     string
+	Key       string // "": none
+	BodyHash  string
+}
+
+func (d *DB) turnArgs(turn NewTurn) turnArgs {
+	now := d.now()
+	args := turnArgs{
+		UserID: turn.UserID, ChatID: turn.ChatID, Content: turn.Content, Title: TitleFrom(turn.Content),
+		Owner: turn.Owner, Now: now, KeysSince: now.Add(-keyLifetime),
+	}
+	if turn.Key != nil {
+		args.Route, args.Key, args.BodyHash = turn.Key.Route, turn.Key.Key, turn.Key.BodyHash
+	}
+	return args
+}
+
+// exchange is what was stored.
+func (a turnArgs) exchange(chat Chat, userMessageID, replyID int64) Exchange {
+	message := Message{ChatID: chat.ID, Attempt: 1, CreatedAt: a.Now}
+	user, reply := message, message
+	user.ID, user.Role, user.Content, user.Status = userMessageID, RoleUser, a.Content, StatusComplete
+	reply.ID, reply.Role, reply.Status = replyID, RoleAssistant, StatusStreaming
+	return Exchange{Chat: chat, User: user, Reply: reply}
+}
+
+// The statements of a turn, for both dialects. The first one finds no row if the
+// turn is refused, which is how it is known without an error in most cases.
+const (
+	unusedKey = `NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = ?user_id AND route = ?route AND key = ?key)`
+
+	beginChat = `INSERT INTO chats (user_id, title, titled, created_at, message_count, last_message_at, active_at)
+		SELECT ?user_id, ?title, TRUE, ?now, 2, ?now, ?now WHERE ` + unusedKey + ` RETURNING *`
+
+	raiseChat = `UPDATE chats SET message_count = message_count + 2, last_message_at = ?now, active_at = ?now,
+			title = CASE WHEN titled THEN title ELSE ?title END, titled = TRUE
+		WHERE id = ?chat_id AND user_id = ?user_id
+			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey + ` RETURNING *`
+)
+
+// insertTurnPostgres is one statement and so one round trip.
+//
+// Under READ COMMITTED the sends to one chat queue at the chat's row. The one
+// that waited sees the row as the first one left it, but everything else as of
+// its own start, without the reply that was committed meanwhile: then UNIQUE
+// (chat_id) of replies refuses it, and takes back all of the statement. Equal
+// keys meet in the same way at the key's row.
+//
+// The reply's insert reads what the user's has returned, so its id is higher.
+func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Chat, int64, int64, error) {
+	first := raiseChat
+	if args.ChatID == 0 {
+		first = beginChat
+	}
+	var row struct {
+		Chat
+		UserMessageID int64
+		ReplyID       int64
+	}
+	err := d.write.NewRaw(`
+		WITH chat AS (`+first+`),
+		asked AS (
+			INSERT INTO messages (chat_id, role, content, status, created_at)
+			SELECT id, 'user', ?content, 'complete', ?now FROM chat RETURNING id, chat_id),
+		answer AS (
+			INSERT INTO messages (chat_id, role, content, status, created_at)
+			SELECT chat_id, 'assistant', '', 'streaming', ?now FROM asked RETURNING id),
+		running AS (
+			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
+			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now FROM asked, answer),
+		keyed AS (
+			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
+			SELECT ?user_id, ?route, ?key, ?body_hash, 0, id, ?now FROM answer WHERE ?key <> '')
+		SELECT chat.*, asked.id AS user_message_id, answer.id AS reply_id FROM chat, asked, answer`,
+		args).Scan(ctx, &row)
+	return row.Chat, row.UserMessageID, row.ReplyID, err
+}
+
+// insertTurnSQLite is the same as a transaction, which has the write lock: what
+// its first statement has found stays true.
+func (d *DB) insertTurnSQLite(ctx context.Context, args turnArgs) (chat Chat, userMessageID, replyID int64, err error) {
+	first := raiseChat
+	if args.ChatID == 0 {
+		first = beginChat
+	}
+	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		chat = Chat{}
+		if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
+			return err
+		}
+		ex := args.exchange(chat, 0, 0)
+		for _, m := range []*Message{&ex.User, &ex.Reply} {
+			if _, err := tx.NewInsert().Model(m).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		userMessageID, replyID = ex.User.ID, ex.Reply.ID
+		_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
+			VALUES (?, ?, ?, ?, ?, ?)`, replyID, chat.ID, args.UserID, userMessageID, args.Owner, args.Now).Exec(ctx)
+		if err != nil || args.Key == "" {
+			return err
+		}
+		row := newKey(args.UserID, &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}, args.Now)
+		row.MessageID = replyID
+		_, err = tx.NewInsert().Model(&row).Exec(ctx)
+		return err
+	})
+	return chat, userMessageID, replyID, err
+}
+
+// whyNotTurn tells why a turn was refused: with the exchange of an earlier turn
+// that had its key, or an error; errRaced if there is no reason any more.
+func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
+	used, err := d.usedKey(ctx, turn.UserID, turn.Key)
+	if err != nil {
+		return Exchange{}, err
+	}
+	if used != nil {
+		return d.storedExchange(ctx, turn.UserID, used.MessageID)
+	}
+	if turn.ChatID == 0 {
+		return Exchange{}, errRaced
+	}
+	if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {
+		return Exchange{}, err
+	}
+	var running int64
+	err = d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
+	switch {
+	case isNoRows(err):
+		return Exchange{}, errRaced
+	case err != nil:
+		return Exchange{}, classify(ctx, err)
+	}
+	return Exchange{}, &ReplyInProgress{MessageID: running}
+}
+
+// storedExchange is the exchange of a reply, as it stands.
+func (d *DB) storedExchange(ctx context.Context, userID, replyID int64) (Exchange, error) {
+	reply, err := d.Message(ctx, userID, replyID)
+	if err != nil {
+		return Exchange{}, err
+	}
+	chat, err := d.Chat(ctx, userID, reply.ChatID)
+	if err != nil {
+		return Exchange{}, err
+	}
+	var user Message
+	err = d.read.NewSelect().Model(&user).Where("chat_id = ? AND id < ? AND role = ?", reply.ChatID, replyID, RoleUser).
+		Order("id DESC").Limit(1).Scan(ctx)
+	return Exchange{Chat: chat, User: user, Reply: reply, Replayed: true}, classify(ctx, err)
+}
