@@ -1,0 +1,149 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+)
+
+const (
+	// passwordWait is how long a caller waits for a worker.
+	passwordWait = time.Second
+	saltBytes    = 16
+	keyBytes     = 32
+)
+
+// Argon2Params are the cost of an argon2id hash (RFC 9106 §3.1).
+type Argon2Params struct {
+	MemoryKiB uint32
+	Time      uint32
+	Threads   uint8
+}
+
+// Validate returns an error if a hash of these parameters could not be
+// verified again: they have to be within what this package will spend on one.
+func (p Argon2Params) Validate() error {
+	switch {
+	case p.Threads < 1 || p.Threads > maxArgon2Threads:
+		return fmt.Errorf("auth: argon2id threads are not 1 to %d", maxArgon2Threads)
+	case p.Time < 1 || p.Time > maxArgon2Time:
+		return fmt.Errorf("auth: argon2id time is not 1 to %d", maxArgon2Time)
+	case p.MemoryKiB < 8*uint32(p.Threads) || p.MemoryKiB > maxMemoryKiB:
+		return fmt.Errorf("auth: argon2id memory is not 8 KiB a thread to %d KiB", maxMemoryKiB)
+	}
+	return nil
+}
+
+// Passwords hashes and verifies passwords with a bounded number of workers:
+// each hash takes tens of milliseconds of a core and tens of megabytes, and
+// logins must not take them from the replies that run. It is safe for
+// concurrent use.
+//
+// Its methods wait for a worker for a second at the most, and then return
+// ErrBusy; when ctx ends while they wait they return its error. A hash that
+// was begun is finished.
+type Passwords struct {
+	params  Argon2Params
+	workers chan struct{}
+}
+
+// NewPasswords returns a pool that makes argon2id hashes of the given cost. It
+// panics if params are not valid or there is no worker.
+func NewPasswords(params Argon2Params, workers int) *Passwords {
+	if err := params.Validate(); err != nil {
+		panic(err)
+	}
+	if workers < 1 {
+		panic("auth: passwords need a worker")
+	}
+	return &Passwords{params: params, workers: make(chan struct{}, workers)}
+}
+
+// Hash returns the argon2id hash of a password as a PHC string with a random
+// salt of its own.
+func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
+	if err := p.acquire(ctx); err != nil {
+		return "", err
+	}
+	defer p.release()
+	salt := make([]byte, saltBytes)
+	rand.Read(salt) //nolint:errcheck // crypto/rand.Read never fails.
+	sum := argon2.IDKey([]byte(password), salt, p.params.Time, p.params.MemoryKiB, p.params.Threads, keyBytes)
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
+		p.params.MemoryKiB, p.params.Time, p.params.Threads,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(sum)), nil
+}
+
+// Verify reports whether password is the one behind hash: an argon2id PHC
+// string, a bcrypt hash ($2a$, $2b$, $2y$), or Werkzeug's pbkdf2:sha256 or
+// scrypt. rehash says that the password is right and its hash should be
+// replaced by one of [Passwords.Hash]: it is of another kind or cost.
+//
+// A hash that is none of these, or would cost more than this package spends,
+// is ErrBadHash; it takes as long as a wrong password, so that such an account
+// does not stand out.
+//
+// bcrypt sees 72 bytes of a password. The services that made those hashes
+// compared these alone, so they are compared alone here, and the users keep
+// their passwords; the hash that replaces it is of the whole password.
+//
+// A password with a NUL is never right: bcrypt and HMAC, which PBKDF2 and
+// scrypt are made of, cannot tell a NUL at its end from nothing.
+func (p *Passwords) Verify(ctx context.Context, hash, password string) (ok, rehash bool, err error) {
+	stored, err := parseHash(hash)
+	if err != nil {
+		return false, false, errors.Join(err, p.VerifyNothing(ctx, password))
+	}
+	if err := p.acquire(ctx); err != nil {
+		return false, false, err
+	}
+	defer p.release()
+	if !stored.matches(password) || strings.Contains(password, "\x00") {
+		return false, false, nil
+	}
+	a, current := stored.(argon2Hash)
+	current = current && a.params == p.params && len(a.salt) >= saltBytes && len(a.sum) == keyBytes
+	return true, !current, nil
+}
+
+// VerifyNothing spends what Verify spends on a hash of the current parameters,
+// for an address that nobody has.
+func (p *Passwords) VerifyNothing(ctx context.Context, password string) error {
+	if err := p.acquire(ctx); err != nil {
+		return err
+	}
+	defer p.release()
+	nothing := argon2Hash{params: p.params, salt: make([]byte, saltBytes), sum: make([]byte, keyBytes)}
+	nothing.matches(password)
+	return nil
+}
+
+// acquire waits for a worker. Every acquire is paired with a release.
+func (p *Passwords) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case p.workers <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(passwordWait)
+	defer timer.Stop()
+	select {
+	case p.workers <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return ErrBusy
+	}
+}
+
+func (p *Passwords) release() { <-p.workers }
