@@ -1,0 +1,152 @@
+package stream
+
+import (
+	"context"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// A reply is the log of one answer: text that only grows, and then an ending.
+// On the replica that writes it generate appends; elsewhere mirror does, with
+// what it reads from the database. All fields below mu are guarded by it.
+type reply struct {
+	start startInfo // fixed
+
+	mu        sync.Mutex
+	attempt   int    // whose text this is: the first part of an event's id
+	shared    int64  // ids of earlier attempts up to here hold for this text too
+	text      []byte // appended to, never changed: a part of it may be read unlocked
+	end       *ending
+	followers map[*follower]struct{}
+	awaiting  int           // callers of Await
+	done      chan struct{} // closed with end, or when this replica lets go of the reply
+
+	// The writing side, where this replica has it.
+	fence    int                     // of ownership: every write names it; 0 elsewhere
+	saved    int64                   // bytes of text that the database has
+	savedAt  time.Time               // when the text was last saved
+	watched  time.Time               // until then somebody follows elsewhere: save often
+	finished bool                    // the ending is being stored: the saver keeps out
+	cancel   context.CancelCauseFunc // ends the backend's call
+}
+
+// startInfo is what message_start says.
+type startInfo struct {
+	ChatID        int64  `json:"chat_id"`
+	UserMessageID int64  `json:"user_message_id"`
+	MessageID     int64  `json:"message_id"`
+	Title         string `json:"title"`
+
+	userID int64
+}
+
+func newReply(start startInfo, attempt int, text string) *reply {
+	return &reply{
+		start:     start,
+		attempt:   attempt,
+		text:      []byte(text),
+		followers: make(map[*follower]struct{}),
+		done:      make(chan struct{}),
+	}
+}
+
+// append adds text to the log, up to limit bytes of it in all, and sets those
+// who wait for it going. errLost for an owner that is none any more; errTooLong
+// when there was no room for all of the text.
+func (r *reply) append(fence int, text string, limit int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fence != fence {
+		return errLost
+	}
+	room := limit - len(r.text)
+	whole := len(text) <= room
+	if !whole {
+		room = max(room, 0)
+		for room > 0 && !utf8.RuneStart(text[room]) {
+			room--
+		}
+		text = text[:room]
+	}
+	if text != "" {
+		r.text = append(r.text, text...)
+		r.wakeAll()
+	}
+	if !whole {
+		return errTooLong
+	}
+	return nil
+}
+
+// replace begins another attempt's log with a text that is saved. Its first
+// shared bytes are what they were; a follower that was sent more is told to
+// forget it.
+func (r *reply) replace(fence, attempt int, shared int64, text string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fence != fence {
+		return errLost
+	}
+	r.attempt, r.shared = attempt, shared
+	r.text = []byte(text) // a fresh array: readers may hold parts of the old one
+	r.saved = int64(len(text))
+	r.wakeAll()
+	return nil
+}
+
+// finish ends the log. A second ending is ignored.
+func (r *reply) finish(e ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end != nil {
+		return
+	}
+	r.end = &e
+	r.letGo()
+	r.wakeAll()
+}
+
+// letGo releases those who Await the reply. r.mu is held.
+func (r *reply) letGo() {
+	select {
+	case <-r.done:
+	default:
+		close(r.done)
+	}
+}
+
+// wakeAll sets every follower going that has caught up. r.mu is held.
+func (r *reply) wakeAll() {
+	for f := range r.followers {
+		f.wake()
+	}
+}
+
+// abandoned reports whether nobody reads the reply. r.mu is held.
+func (r *reply) abandoned() bool { return len(r.followers) == 0 && r.awaiting == 0 }
+
+// written reports whether this replica writes the reply.
+func (r *reply) written() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fence > 0
+}
+
+// writes reports whether this replica is to save the reply's text as that
+// owner: it still writes it, and its ending is not being stored.
+func (r *reply) writes(fence int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fence == fence && !r.finished
+}
+
+// stopWriting ends the call to the backend, for that reason, if this replica
+// makes it.
+func (r *reply) stopWriting(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cancel != nil {
+		r.cancel(cause)
+	}
+}

@@ -1,0 +1,111 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"parley/models"
+)
+
+// maxSaved bounds the text of one statement in bytes.
+const maxSaved = 1 << 20
+
+// save writes what is new of the replies that are due, in as few statements as
+// their size allows. What cannot be saved stays in memory for the next time.
+func (h *Hub) save(ctx context.Context) { h.saveDue(ctx, time.Now(), h.config.SaveEvery) }
+
+// saveDue saves the replies that were last saved so long ago.
+func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration) {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	var (
+		due   []*reply
+		texts []models.ReplyText
+		size  int
+	)
+	for _, r := range h.all(true) {
+		t, ok := r.unsaved(now, age)
+		if !ok {
+			continue
+		}
+		due, texts, size = append(due, r), append(texts, t), size+len(t.Text)
+		if size >= maxSaved {
+			h.saveTexts(ctx, due, texts)
+			due, texts, size = nil, nil, 0
+		}
+	}
+	if len(due) > 0 {
+		h.saveTexts(ctx, due, texts)
+	}
+}
+
+func (h *Hub) saveTexts(ctx context.Context, due []*reply, texts []models.ReplyText) {
+	ctx, cancel := context.WithTimeout(ctx, storing)
+	defer cancel()
+	saved, err := h.db.SaveTexts(ctx, texts)
+	if err != nil {
+		if ctx.Err() == nil || errors.Is(err, models.ErrUnavailable) {
+			h.log.Warn("replies not saved, trying again", "replies", len(texts), "err", err)
+		}
+		return
+	}
+	kept := make(map[int64]bool, len(saved))
+	for _, id := range saved {
+		kept[id] = true
+	}
+	for i, r := range due {
+		if kept[texts[i].MessageID] {
+			r.noteSaved(texts[i])
+		} else if r.writes(texts[i].Fence) {
+			h.verify(ctx, r, texts[i].Fence)
+		}
+	}
+}
+
+// verify finds out why a reply's text was refused: it was saved before, by a
+// statement whose answer got lost; or the reply was deleted, or taken over.
+func (h *Hub) verify(ctx context.Context, r *reply, fence int) {
+	p, err := h.db.ReplyProgress(ctx, r.start.MessageID, math.MaxInt64)
+	switch {
+	case errors.Is(err, models.ErrNotFound):
+		r.stopWriting(errDeleted)
+	case err != nil:
+		h.log.Warn("a reply's state cannot be read, trying again", "message_id", r.start.MessageID, "err", err)
+	case p.Running != nil && p.Running.Owner == h.config.Replica && p.Running.Fence == fence:
+		r.mu.Lock()
+		r.saved = min(p.Running.SavedBytes, int64(len(r.text)))
+		r.mu.Unlock()
+	default:
+		h.lose(r)
+	}
+}
+
+// unsaved returns the text that the database lacks, if the reply is due.
+func (r *reply) unsaved(now time.Time, age time.Duration) (models.ReplyText, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Before(r.watched) {
+		age = 0
+	}
+	if r.finished || r.fence == 0 || int64(len(r.text)) == r.saved || now.Sub(r.savedAt) < age {
+		return models.ReplyText{}, false
+	}
+	r.savedAt = now
+	return models.ReplyText{
+		MessageID: r.start.MessageID,
+		Fence:     r.fence,
+		Start:     r.saved,
+		Text:      string(r.text[r.saved:]),
+	}, true
+}
+
+// noteSaved remembers that the database has t.
+func (r *reply) noteSaved(t models.ReplyText) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fence == t.Fence && r.saved == t.Start {
+		r.saved += int64(len(t.Text))
+	}
+}

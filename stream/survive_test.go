@@ -1,0 +1,203 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"parley/models"
+	"parley/stream"
+)
+
+// script is what the backends below say, however often they are asked.
+const script = "The quick brown fox jumps over the lazy dog, and the dog, who had been asleep under the old pear tree since noon, opens one eye, looks after it, and sleeps on."
+
+// A teller says the script, a word for each token that it gets, and where it
+// can go on it does.
+func teller(words <-chan struct{}, text string, goesOn bool) backend {
+	return func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+		rest, continued := strings.CutPrefix(text, p.ContinueFrom)
+		if continued = continued && goesOn && p.ContinueFrom != ""; !continued {
+			rest = text
+		}
+		for _, w := range strings.SplitAfter(rest, " ") {
+			select {
+			case <-words:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err := each(stream.Chunk{Text: w, Continued: continued}); err != nil {
+				return err
+			}
+			continued = false
+		}
+		return each(stream.Chunk{Done: true})
+	}
+}
+
+func give(n int) chan struct{} {
+	c := make(chan struct{}, n)
+	for range n {
+		c <- struct{}{}
+	}
+	return c
+}
+
+// A replica dies without a word; its client comes back to another one.
+func TestAReplyIsTakenOver(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		goesOn bool
+		text   string // of the second backend
+		resets int
+	}{
+		"by a backend that goes on":                     {true, script, 0},
+		"by a backend that begins anew":                 {false, script, 1},
+		"by a backend that goes on, but says it anew":   {true, strings.ReplaceAll(script, "e", "ë"), 1},
+		"by a backend that begins anew, with new words": {false, "Another story altogether, without a fox.", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, db *models.DB) {
+				user, chat := newUser(t, db)
+				paced := give(20)
+				first := start(t, db, teller(paced, script, true))
+				ex := first.send(t, user, chat, "tell me")
+				f := first.open(t, user, ex.Reply.ID, "")
+				var tr transcript
+				for len(tr.text) < len(script)/2 {
+					e, _ := f.next()
+					tr.take(t, e)
+				}
+				saved := func() int {
+					m, err := db.Message(t.Context(), user, ex.Reply.ID)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return len(m.Content)
+				}
+				until(t, "text is saved", func() bool { return saved() > 0 })
+				first.kill()
+				lost := saved()
+				// What is said after the last save is lost with the replica.
+				for range 3 {
+					paced <- struct{}{}
+				}
+				for len(tr.text) < lost+5 {
+					e, _ := f.next()
+					tr.take(t, e)
+				}
+				f.response.Body.Close()
+
+				second := start(t, db, teller(give(100), test.text, test.goesOn))
+				again := second.open(t, user, ex.Reply.ID, f.lastID)
+				for _, e := range again.all() {
+					tr.take(t, e)
+				}
+				stored := second.await(t, user, ex.Reply.ID)
+				if tr.text != stored.Content {
+					t.Errorf("the client has\n%q, stored is\n%q", tr.text, stored.Content)
+				}
+				if tr.resets != test.resets {
+					t.Errorf("%d resets, want %d", tr.resets, test.resets)
+				}
+				if tr.ending.name != "message_complete" || field[string](t, tr.ending, "full_text") != stored.Content {
+					t.Errorf("ended by %+v", tr.ending)
+				}
+			})
+		})
+	}
+}
+
+// An owner that was thought dead and wakes up writes nothing any more, and its
+// clients follow the new one.
+func TestAPausedOwnerIsFenced(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		paced := give(10)
+		paused := start(t, db, teller(paced, script, true), func(c *stream.Config) {
+			c.PollEvery = time.Second // its lease lapses between two renewals
+			c.Lease = 100 * time.Millisecond
+		})
+		ex := paused.send(t, user, chat, "tell me")
+		f := paused.open(t, user, ex.Reply.ID, "")
+		second := start(t, db, teller(give(100), script, true))
+		stored := second.await(t, user, ex.Reply.ID)
+		for range 20 {
+			paced <- struct{}{}
+		}
+		var tr transcript
+		for _, e := range f.all() {
+			tr.take(t, e)
+		}
+		if stored.Content != script || tr.text != script || tr.resets != 0 {
+			t.Errorf("stored %q, the first owner's client has %q after %d resets", stored.Content, tr.text, tr.resets)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		paced := give(10)
+		ending := start(t, db, teller(paced, script, true))
+		staying := start(t, db, teller(give(1000), script, true))
+		short := ending.send(t, user, chat, "a short one")
+		another, _, err := db.CreateChat(t.Context(), user, "New Chat", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		long := ending.send(t, user, another.ID, "a long one")
+		f := ending.open(t, user, long.Reply.ID, "")
+		var tr transcript
+		e, _ := f.next()
+		tr.take(t, e)
+
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			ending.Drain(ctx)
+		}()
+		for _, e := range f.all() {
+			tr.take(t, e)
+		}
+		if f.retry == "1000" || tr.ending.name != "" {
+			t.Errorf("the client is sent elsewhere with retry %q and ending %q", f.retry, tr.ending.name)
+		}
+		if _, err := ending.Send(t.Context(), models.NewTurn{UserID: user, Content: "x"}); !errors.Is(err, stream.ErrDraining) {
+			t.Errorf("a send to an ending replica: %v", err)
+		}
+		elsewhere := staying.open(t, user, long.Reply.ID, f.lastID)
+		for _, e := range elsewhere.all() {
+			tr.take(t, e)
+		}
+		<-drained
+		for name, ex := range map[string]models.Exchange{"short": short, "long": long} {
+			if m := staying.await(t, user, ex.Reply.ID); m.Content != script {
+				t.Errorf("the %s reply is %q", name, m.Content)
+			}
+		}
+		if tr.text != script || tr.resets != 0 {
+			t.Errorf("the client has %q after %d resets", tr.text, tr.resets)
+		}
+	})
+}
+
+// A reply that is stored and that nobody writes, since the answer of the
+// commit got lost, is found and written.
+func TestAReplyThatNobodyWrites(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		ex, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, ChatID: chat, Content: "hello", Owner: "nobody"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, db, says("found"))
+		if m := r.await(t, user, ex.Reply.ID); m.Content != "found" || m.Status != models.StatusComplete {
+			t.Errorf("got %q, %s", m.Content, m.Status)
+		}
+	})
+}
