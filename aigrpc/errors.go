@@ -1,0 +1,48 @@
+package aigrpc
+
+import (
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"parley/stream"
+)
+
+// Why this side takes an answer for failed.
+var (
+	errSilent = errors.New("aigrpc: the backend was silent for too long")
+	errSlow   = errors.New("aigrpc: the backend did not end its answer in time")
+	errEmpty  = errors.New("aigrpc: the backend ended its answer before it began")
+)
+
+// backendError says what a call's error means for a reply. The backend's own
+// words are left out of it, unless it cannot be reached: they may repeat what
+// the user said, and an error is for the log.
+func backendError(err error) *stream.BackendError {
+	s := status.Convert(err)
+	e := &stream.BackendError{Code: stream.CodeBackendError, Err: errors.New("aigrpc: the backend answered " + s.Code().String())}
+	switch s.Code() {
+	case codes.Unavailable:
+		e.Code, e.Retryable, e.Err = stream.CodeBackendUnavailable, true, err
+	case codes.DeadlineExceeded:
+		e.Code, e.Retryable = stream.CodeBackendTimeout, true
+	case codes.ResourceExhausted:
+		if !tooLarge(s.Message()) {
+			e.Code, e.Retryable = stream.CodeBackendBusy, true
+		}
+	case codes.Canceled, codes.Unknown, codes.Aborted, codes.Internal, codes.DataLoss:
+		e.Retryable = true // another attempt may do better; a refusal would be repeated
+	}
+	return e
+}
+
+// tooLarge tells a message over somebody's size limit from a backend without
+// capacity: gRPC has one code for both, and only the first will be the same
+// next time. The words are those of grpc-go, of the C core (Python, Ruby, C++)
+// and of grpc-java.
+func tooLarge(message string) bool {
+	return strings.Contains(message, "larger than max") ||
+		strings.Contains(message, "exceeds maximum size")
+}
