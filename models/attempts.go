@@ -42,11 +42,3 @@ func (d *DB) RestartReply(ctx context.Context, restart Restart) error {
 	})
 	return d.whyNotReply(ctx, restart.MessageID, err)
 }
-
-// OwnedReplies returns the replies that a replica writes, as far as the
-// database knows.
-func (d *DB) OwnedReplies(ctx context.Context, owner string) ([]RunningReply, error) {
-	var rs []RunningReply
-	err := d.read.NewRaw(runningReplies+` WHERE owner = ?`, owner).Scan(ctx, &rs)
-	return rs, classify(ctx, err)
-}

@@ -220,12 +220,27 @@ func TestAReplicaFindsWhatItOwns(t *testing.T) {
 		ex := send(t, db, newChat(t, db), "question")
 		_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: ex.Chat.UserID, Content: "another", Owner: "replica-2"})
 		must(t, err)
-		got, err := db.OwnedReplies(t.Context(), "replica-1")
-		must(t, err)
-		wantEqual(t, got, []models.RunningReply{{
-			MessageID: ex.Reply.ID, ChatID: ex.Chat.ID, UserID: ex.Chat.UserID, UserMessageID: ex.User.ID,
-			Owner: "replica-1", Fence: 1, StartedAt: ex.Reply.CreatedAt,
-		}})
+		owned := func(all bool) []models.Owned {
+			t.Helper()
+			got, err := db.OwnedReplies(t.Context(), "replica-1", all)
+			must(t, err)
+			return got
+		}
+		want := models.Owned{MessageID: ex.Reply.ID, Fence: 1, StartedAt: ex.Reply.CreatedAt}
+		wantEqual(t, owned(true), []models.Owned{want})
+		wantEqual(t, owned(false), []models.Owned(nil))
+
+		must(t, db.WatchReplies(t.Context(), []int64{ex.Reply.ID, 999}, time.Hour))
+		want.Watched = true
+		wantEqual(t, owned(false), []models.Owned{want})
+		must(t, db.WatchReplies(t.Context(), []int64{ex.Reply.ID}, -time.Hour))
+		must(t, db.WatchReplies(t.Context(), nil, time.Hour))
+		wantEqual(t, owned(false), []models.Owned(nil))
+
+		must(t, db.RequestStop(t.Context(), ex.Reply.ID))
+		must(t, db.RequestStop(t.Context(), 999))
+		want.Watched, want.StopRequested = false, true
+		wantEqual(t, owned(false), []models.Owned{want})
 	})
 }
 

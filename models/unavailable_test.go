@@ -69,7 +69,9 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"RestartReply": func(ctx context.Context, db *models.DB) error {
 		return db.RestartReply(ctx, models.Restart{MessageID: 1, Fence: 1, Attempt: 2})
 	},
-	"OwnedReplies": func(ctx context.Context, db *models.DB) error { _, err := db.OwnedReplies(ctx, "me"); return err },
+	"OwnedReplies": func(ctx context.Context, db *models.DB) error { _, err := db.OwnedReplies(ctx, "me", true); return err },
+	"RequestStop":  func(ctx context.Context, db *models.DB) error { return db.RequestStop(ctx, 1) },
+	"WatchReplies": func(ctx context.Context, db *models.DB) error { return db.WatchReplies(ctx, []int64{1}, time.Second) },
 	"Regenerate": func(ctx context.Context, db *models.DB) error {
 		_, err := db.Regenerate(ctx, models.Rewrite{UserID: 1, MessageID: 1})
 		return err

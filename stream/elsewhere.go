@@ -29,35 +29,81 @@ func (r *reply) mirror(p models.Progress, from int64) {
 	r.wakeAll()
 }
 
-// poll reads what happened to the replies that are followed here and written
-// elsewhere, and forgets those that nobody follows any more.
-func (h *Hub) poll(ctx context.Context) {
-	for _, r := range h.all(false) {
-		if ctx.Err() != nil {
+// mirrorAll reads what happened to the replies that are followed here and
+// written elsewhere: when it is told of something, and all of them at every
+// interval, since notices get lost.
+func (h *Hub) mirrorAll(ctx context.Context) {
+	t := time.NewTicker(h.config.PollEvery)
+	defer t.Stop()
+	for {
+		all := false
+		select {
+		case <-ctx.Done():
 			return
+		case <-h.stale:
+		case <-t.C:
+			all = true
 		}
-		if h.forgotten(r) {
-			continue
-		}
-		r.mu.Lock()
-		attempt, from := r.attempt, int64(len(r.text))
-		r.mu.Unlock()
-		p, err := h.db.ReplyProgress(ctx, r.start.MessageID, from)
-		if err == nil && p.Message.Attempt != attempt && from > 0 {
-			from = 0
-			p, err = h.db.ReplyProgress(ctx, r.start.MessageID, from)
-		}
-		switch {
-		case errors.Is(err, models.ErrNotFound):
-			r.finish(ending{status: "failed", code: codeChatDeleted})
-			h.drop(r)
-		case err != nil:
-			h.log.Warn("a reply written elsewhere cannot be read, trying again", "message_id", r.start.MessageID, "err", err)
-		default:
-			r.mirror(p, from)
-			if p.Message.Status != "streaming" {
-				h.drop(r)
+		var watched []int64
+		for _, r := range h.all(false) {
+			if all && h.forgotten(r) {
+				continue
 			}
+			if r.takeStale() || all {
+				h.read(ctx, r)
+			}
+			watched = append(watched, r.start.MessageID)
+		}
+		if all {
+			if err := h.db.WatchReplies(ctx, watched, watching); err != nil && ctx.Err() == nil {
+				h.log.Warn("replies written elsewhere are not watched, trying again", "err", err)
+			}
+		}
+	}
+}
+
+// watching is how long a reply is watched without being asked for again.
+const watching = 5 * time.Second
+
+// watch has the writer of a reply save it often.
+func (h *Hub) watch(ctx context.Context, messageID int64) {
+	if err := h.db.WatchReplies(ctx, []int64{messageID}, watching); err != nil {
+		return // mirrorAll tries again
+	}
+	h.tell(ctx, noticeWatch, messageID)
+}
+
+// takeStale reports whether the reply was said to have more, and forgets it.
+func (r *reply) takeStale() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stale := r.stale
+	r.stale = false
+	return stale
+}
+
+// read reads what is new of a reply that is written elsewhere.
+func (h *Hub) read(ctx context.Context, r *reply) {
+	r.mu.Lock()
+	attempt, from := r.attempt, int64(len(r.text))
+	r.mu.Unlock()
+	p, err := h.db.ReplyProgress(ctx, r.start.MessageID, from)
+	if err == nil && p.Message.Attempt != attempt && from > 0 {
+		from = 0
+		p, err = h.db.ReplyProgress(ctx, r.start.MessageID, from)
+	}
+	switch {
+	case errors.Is(err, models.ErrNotFound):
+		r.finish(ending{status: "failed", code: codeChatDeleted})
+		h.drop(r)
+	case err != nil:
+		if ctx.Err() == nil {
+			h.log.Warn("a reply written elsewhere cannot be read, trying again", "message_id", r.start.MessageID, "err", err)
+		}
+	default:
+		r.mirror(p, from)
+		if p.Running == nil {
+			h.drop(r)
 		}
 	}
 }
@@ -113,32 +159,44 @@ func (h *Hub) keepLease(ctx context.Context) {
 // others get their share.
 const maxTaken = 100
 
-// inspect compares the replies that the database has under this replica's name
-// with those that it writes. One that was deleted is ended; one that is not
-// known here (the commit's answer got lost) is let go of.
+// inspectAll is how often all replies are compared with the database, and not
+// only those that somebody wants something of.
+const inspectAll = 5 * time.Second
+
+// inspect does what others want of the replies that this replica writes. Now
+// and then it compares them all with those that the database has under this
+// replica's name: one that was deleted is ended; one that is not known here
+// (the commit's answer got lost) is let go of.
 func (h *Hub) inspect(ctx context.Context) error {
+	began := time.Now()
+	all := began.Sub(h.inspected) >= inspectAll
 	before := h.all(true)
-	owned, err := h.db.OwnedReplies(ctx, h.config.Replica)
+	owned, err := h.db.OwnedReplies(ctx, h.config.Replica, all)
 	if err != nil {
 		return err
 	}
-	known := make(map[int64]models.RunningReply, len(owned))
+	known := make(map[int64]bool, len(owned))
 	for _, o := range owned {
-		known[o.MessageID] = o
-		if h.lookup(o.MessageID) == nil && time.Since(o.StartedAt) > 2*storing {
+		known[o.MessageID] = true
+		r := h.lookup(o.MessageID)
+		switch {
+		case r == nil && began.Sub(o.StartedAt) > 2*storing:
 			if err := h.db.ReleaseReply(ctx, o.MessageID, o.Fence, h.config.Replica); err != nil {
 				return err
 			}
+		case r == nil:
+		case o.StopRequested:
+			r.stopWriting(errStopped)
+		case o.Watched:
+			r.keepWatched(began)
 		}
 	}
+	if !all {
+		return nil
+	}
+	h.inspected = began
 	for _, r := range before {
-		if _, ok := known[r.start.MessageID]; ok {
-			continue
-		}
-		r.mu.Lock()
-		finished := r.finished
-		r.mu.Unlock()
-		if !finished {
+		if !known[r.start.MessageID] && !r.isFinished() {
 			r.stopWriting(errDeleted) // or lost: storing its end will tell
 		}
 	}
@@ -177,6 +235,8 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 	r.mu.Lock()
 	r.attempt, r.shared, r.text = p.Message.Attempt, p.Message.SharedBytes, []byte(text)
 	r.mu.Unlock()
-	h.write(r, taken.Fence, asked.Content, &takenText{text: text, clean: o.Owner == ""})
+	h.write(r, taken.Fence, asked.Content, &takenText{
+		text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil,
+	})
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 // Why a call to the backend is ended from this side.
 var (
+	errStopped  = errors.New("stream: the user stopped the reply")
 	errDeleted  = errors.New("stream: the chat was deleted")
 	errLost     = errors.New("stream: another replica took the reply over")
 	errReleased = errors.New("stream: let go of, for another replica to take")
@@ -22,6 +23,7 @@ var (
 type takenText struct {
 	text  string // as saved
 	clean bool   // the last owner saved all that it had sent
+	stop  bool   // the user wants it stopped
 }
 
 // write makes this replica the writer of r, as the owner with that fence.
@@ -36,8 +38,11 @@ func (h *Hub) write(r *reply, fence int, message string, from *takenText) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.replies[r.start.MessageID] = r
-	if h.closed {
+	switch {
+	case h.closed:
 		cancel(errReleased)
+	case from != nil && from.stop:
+		cancel(errStopped)
 	}
 	h.writers.Add(1)
 	go func() {
@@ -61,6 +66,8 @@ func (h *Hub) generate(ctx context.Context, r *reply, fence int, message string,
 		e.finishReason = "length"
 	case errors.Is(err, errLost), errors.Is(err, errReleased):
 		return // the text goes on elsewhere
+	case errors.Is(err, errStopped):
+		e.status, e.finishReason = "stopped", "stopped"
 	case errors.Is(err, errDeleted):
 		e = ending{status: "failed", code: codeChatDeleted}
 	case errors.As(err, &failed):
@@ -227,6 +234,9 @@ func (h *Hub) conclude(r *reply, fence int, e ending) {
 	switch {
 	case err == nil:
 		r.finish(e)
+		if r.isWatched(time.Now()) {
+			h.tell(context.Background(), noticeSaved, r.start.MessageID)
+		}
 	case !errors.Is(err, errDeleted):
 		return
 	case !h.endedBefore(r):

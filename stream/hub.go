@@ -22,8 +22,8 @@ type Config struct {
 	ContextMessages int64         // likewise, in messages [0: all]
 	Model           string        // asked of the backend ["": its choice]
 	MaxReplyBytes   int           // a longer answer is cut off [1 MiB]
-	FlushEvery      time.Duration // how often new text is looked for, to save it [250ms]
-	SaveEvery       time.Duration // how often one reply is saved at the most [1s]
+	FlushEvery      time.Duration // how often a reply is saved that is followed elsewhere [100ms]
+	SaveEvery       time.Duration // how often any other one is [1s]
 	PollEvery       time.Duration // how often the database is asked what happened elsewhere [1s]
 	Lease           time.Duration // a replica silent for so long has lost its replies [3s]
 	Heartbeat       time.Duration // between two comments to one client [10s]
@@ -37,7 +37,7 @@ func (c *Config) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.FlushEvery, 250 * time.Millisecond},
+		{&c.FlushEvery, 100 * time.Millisecond},
 		{&c.SaveEvery, time.Second},
 		{&c.PollEvery, time.Second},
 		{&c.Lease, 3 * time.Second},
@@ -67,14 +67,22 @@ type Hub struct {
 	closed  bool          // the replies that run have been let go of
 	closing chan struct{} // closed with it
 
+	stale chan struct{} // there is something to read of a reply that is written elsewhere
+
 	renewed, renewedSince time.Time // keepLease's
+	inspected             time.Time // likewise: when all replies were looked at
 }
 
 // NewHub returns a Hub that keeps its replies in db and has them written by
 // backend.
 func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hub {
 	config.setDefaults()
-	return &Hub{db: db, backend: backend, config: config, log: log, replies: make(map[int64]*reply), closing: make(chan struct{})}
+	return &Hub{
+		db: db, backend: backend, config: config, log: log,
+		replies: make(map[int64]*reply),
+		closing: make(chan struct{}),
+		stale:   make(chan struct{}, 1),
+	}
 }
 
 // storing is how long a write may take that must not be cut short by a client
@@ -84,15 +92,38 @@ const storing = 10 * time.Second
 // Send stores the turn and starts the reply, which from then on depends on no
 // request. A turn that was sent before under the same key is not sent again.
 func (h *Hub) Send(ctx context.Context, turn models.NewTurn) (models.Exchange, error) {
+	turn.Owner = h.config.Replica
+	return h.answer(ctx, turn.UserID, func(ctx context.Context) (models.Exchange, error) {
+		return h.db.AppendTurn(ctx, turn)
+	})
+}
+
+// Regenerate starts another reply in the place of the last one, as Send does.
+func (h *Hub) Regenerate(ctx context.Context, w models.Rewrite) (models.Exchange, error) {
+	w.Owner = h.config.Replica
+	return h.answer(ctx, w.UserID, func(ctx context.Context) (models.Exchange, error) {
+		return h.db.Regenerate(ctx, w)
+	})
+}
+
+// Edit changes a message of the user and starts the reply to it, as Send does.
+func (h *Hub) Edit(ctx context.Context, w models.Rewrite) (models.Exchange, error) {
+	w.Owner = h.config.Replica
+	return h.answer(ctx, w.UserID, func(ctx context.Context) (models.Exchange, error) {
+		return h.db.Edit(ctx, w)
+	})
+}
+
+// answer starts the reply of the exchange that store stores.
+func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Context) (models.Exchange, error)) (models.Exchange, error) {
 	h.writers.Add(1)
 	defer h.writers.Add(-1)
 	if h.Draining() {
 		return models.Exchange{}, ErrDraining
 	}
-	turn.Owner = h.config.Replica
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
 	defer cancel()
-	ex, err := h.db.AppendTurn(ctx, turn)
+	ex, err := store(ctx)
 	if err != nil || ex.Replayed {
 		return ex, err
 	}
@@ -101,16 +132,46 @@ func (h *Hub) Send(ctx context.Context, turn models.NewTurn) (models.Exchange, e
 		UserMessageID: ex.User.ID,
 		MessageID:     ex.Reply.ID,
 		Title:         ex.Chat.Title,
-		userID:        turn.UserID,
+		userID:        userID,
 	}, ex.Reply.Attempt, "")
 	h.write(r, 1, ex.User.Content, nil)
 	return ex, nil
 }
 
-// Forget ends the reply of a message that is deleted.
-func (h *Hub) Forget(messageID int64) {
-	if r := h.lookup(messageID); r != nil {
-		r.stopWriting(errDeleted)
+// stopping is how long Stop waits for the end of a reply that is written
+// elsewhere.
+const stopping = 10 * time.Second
+
+// Stop ends a reply that runs, on whatever replica, and returns the message as
+// it is then saved. One that has ended stays as it is.
+func (h *Hub) Stop(ctx context.Context, userID, messageID int64) (models.Message, error) {
+	r, err := h.find(ctx, userID, messageID)
+	if err != nil {
+		return models.Message{}, err
+	}
+	defer h.release(r)
+	if !r.stopWriting(errStopped) && !r.ended() {
+		if err := h.db.RequestStop(ctx, messageID); err != nil {
+			return models.Message{}, err
+		}
+		h.tell(ctx, noticeStop, messageID)
+	}
+	waiting, cancel := context.WithTimeout(ctx, stopping)
+	defer cancel()
+	select {
+	case <-r.done:
+	case <-waiting.Done():
+		if ctx.Err() != nil {
+			return models.Message{}, ctx.Err()
+		}
+	}
+	return h.db.Message(ctx, userID, messageID)
+}
+
+// Forget ends the reply of a message that is deleted, wherever it is written.
+func (h *Hub) Forget(ctx context.Context, messageID int64) {
+	if r := h.lookup(messageID); r == nil || !r.stopWriting(errDeleted) {
+		h.tell(ctx, noticeGone, messageID)
 	}
 }
 
@@ -170,6 +231,7 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 		r.awaiting++
 		return r, nil
 	}
+	h.watch(ctx, messageID)
 	return h.hold(userID, messageID, r)
 }
 
@@ -212,12 +274,13 @@ func (h *Hub) Run(ctx context.Context) {
 		do    func(context.Context)
 	}{
 		{h.config.FlushEvery, h.save},
-		{h.config.PollEvery, h.poll},
 		{h.config.PollEvery, h.keepLease},
 		{h.config.Heartbeat / 4, func(context.Context) { h.beat(time.Now()) }},
 	} {
 		loops.Go(func() { every(ctx, l.every, l.do) })
 	}
+	loops.Go(func() { h.mirrorAll(ctx) })
+	loops.Go(func() { h.listen(ctx) })
 	loops.Wait()
 }
 

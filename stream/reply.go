@@ -19,7 +19,8 @@ type reply struct {
 	text      []byte // appended to, never changed: a part of it may be read unlocked
 	end       *ending
 	followers map[*follower]struct{}
-	awaiting  int           // callers of Await
+	awaiting  int           // callers that hold it
+	stale     bool          // written elsewhere, and there is more of it
 	done      chan struct{} // closed with end, or when this replica lets go of the reply
 
 	// The writing side, where this replica has it.
@@ -141,12 +142,21 @@ func (r *reply) writes(fence int) bool {
 	return r.fence == fence && !r.finished
 }
 
-// stopWriting ends the call to the backend, for that reason, if this replica
-// makes it.
-func (r *reply) stopWriting(cause error) {
+// stopWriting ends the call to the backend, for that reason. It reports whether
+// it is this replica that makes it.
+func (r *reply) stopWriting(cause error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cancel != nil {
-		r.cancel(cause)
+	if r.cancel == nil {
+		return false
 	}
+	r.cancel(cause)
+	return true
+}
+
+// ended reports whether the log has its ending.
+func (r *reply) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end != nil
 }

@@ -55,12 +55,22 @@ func (h *Hub) saveTexts(ctx context.Context, due []*reply, texts []models.ReplyT
 	for _, id := range saved {
 		kept[id] = true
 	}
+	now := time.Now()
+	var watched []int64
 	for i, r := range due {
-		if kept[texts[i].MessageID] {
-			r.noteSaved(texts[i])
-		} else if r.writes(texts[i].Fence) {
-			h.verify(ctx, r, texts[i].Fence)
+		if !kept[texts[i].MessageID] {
+			if r.writes(texts[i].Fence) {
+				h.verify(ctx, r, texts[i].Fence)
+			}
+			continue
 		}
+		r.noteSaved(texts[i])
+		if r.isWatched(now) {
+			watched = append(watched, texts[i].MessageID)
+		}
+	}
+	if len(watched) > 0 {
+		h.tell(ctx, noticeSaved, watched...)
 	}
 }
 

@@ -391,7 +391,7 @@ func TestADeletedChatEndsItsReply(t *testing.T) {
 				t.Fatalf("delete: %d, %v", id, err)
 			}
 			if where == "here" {
-				r.Forget(id)
+				r.Forget(t.Context(), id)
 			}
 			for name, f := range map[string]*follow{"here": here, "there": there} {
 				events := f.all()
@@ -420,6 +420,90 @@ func TestHeartbeats(t *testing.T) {
 		talking.all()
 		if f.comments < 2 || talking.comments < 2 {
 			t.Errorf("%d and %d comments in ten heartbeats", f.comments, talking.comments)
+		}
+	})
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"here", "elsewhere"} {
+		t.Run(where, func(t *testing.T) {
+			each(t, func(t *testing.T, db *models.DB) {
+				user, chat := newUser(t, db)
+				words, left := make(chan string), make(chan struct{}, 2)
+				r := start(t, db, backend(func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+					defer func() { left <- struct{}{} }()
+					return steps(words)(ctx, p, each)
+				}))
+				other := start(t, db, says())
+				stopper := map[string]*replica{"here": r, "elsewhere": other}[where]
+				ex := r.send(t, user, chat, "hello")
+				follows := map[string]*follow{
+					"here": r.open(t, user, ex.Reply.ID, ""), "elsewhere": other.open(t, user, ex.Reply.ID, ""),
+				}
+				words <- "as far "
+				words <- "as this"
+				m, err := stopper.Stop(t.Context(), user, ex.Reply.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.Content != "as far as this" || m.Status != models.StatusStopped {
+					t.Errorf("saved: %q, %s", m.Content, m.Status)
+				}
+				<-left
+				for name, f := range follows {
+					var tr transcript
+					for _, e := range f.all() {
+						tr.take(t, e)
+					}
+					if tr.text != m.Content || tr.ending.name != "message_stopped" || field[string](t, tr.ending, "full_text") != m.Content {
+						t.Errorf("a follower %s has %q, ended by %+v", name, tr.text, tr.ending)
+					}
+				}
+				// A late stop changes nothing, and does not hit the next reply.
+				next := r.send(t, user, chat, "go on")
+				again, err := stopper.Stop(t.Context(), user, ex.Reply.ID)
+				if diff := cmp.Diff(m, again); diff != "" || err != nil {
+					t.Errorf("stopped twice: %v\n%s", err, diff)
+				}
+				words <- "all of it"
+				close(words)
+				if m := r.await(t, user, next.Reply.ID); m.Content != "all of it" || m.Status != models.StatusComplete {
+					t.Errorf("the next reply: %q, %s", m.Content, m.Status)
+				}
+			})
+		})
+	}
+}
+
+func TestAnotherReply(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		prompts := make(chan stream.Prompt, 4)
+		r := start(t, db, backend(func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+			prompts <- p
+			return says("to ", p.Message)(ctx, p, each)
+		}))
+		one := r.send(t, user, chat, "one")
+		r.await(t, user, one.Reply.ID)
+		<-prompts
+		regenerated, err := r.Regenerate(t.Context(), models.Rewrite{UserID: user, MessageID: one.Reply.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := r.await(t, user, regenerated.Reply.ID); m.Content != "to one" || len((<-prompts).History) != 0 {
+			t.Errorf("regenerated: %q", m.Content)
+		}
+		two := r.send(t, user, chat, "two")
+		r.await(t, user, two.Reply.ID)
+		<-prompts
+		edited, err := r.Edit(t.Context(), models.Rewrite{UserID: user, MessageID: one.User.ID, Content: "eins"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := r.await(t, user, edited.Reply.ID)
+		if p := <-prompts; m.Content != "to eins" || p.Message != "eins" || len(p.History) != 0 {
+			t.Errorf("edited: %q, to %+v", m.Content, p)
 		}
 	})
 }

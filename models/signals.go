@@ -1,0 +1,47 @@
+package models
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// Owned is what others want of a reply that a replica writes.
+type Owned struct {
+	MessageID     int64
+	Fence         int
+	StopRequested bool
+	Watched       bool // somebody follows it on another replica
+	StartedAt     time.Time
+}
+
+// OwnedReplies returns the replies that the database has under a replica's
+// name: all of them, or those that somebody wants something of.
+func (d *DB) OwnedReplies(ctx context.Context, owner string, all bool) ([]Owned, error) {
+	var rs []Owned
+	err := d.read.NewRaw(`SELECT message_id, fence, stop_requested_at IS NOT NULL AS stop_requested,
+			COALESCE(watched_until > ?, FALSE) AS watched, started_at
+		FROM replies WHERE owner = ? AND (? OR stop_requested_at IS NOT NULL OR watched_until > ?)`,
+		d.clock(0), owner, all, d.clock(0)).Scan(ctx, &rs)
+	return rs, classify(ctx, err)
+}
+
+// RequestStop asks whoever writes a reply to stop. For a reply that has ended
+// it does nothing.
+func (d *DB) RequestStop(ctx context.Context, messageID int64) error {
+	_, err := d.write.NewRaw(`UPDATE replies SET stop_requested_at = ?
+		WHERE message_id = ? AND stop_requested_at IS NULL`, d.clock(0), messageID).Exec(ctx)
+	return classify(ctx, err)
+}
+
+// WatchReplies asks whoever writes these replies to save them often, for so
+// long from here on.
+func (d *DB) WatchReplies(ctx context.Context, messageIDs []int64, lasting time.Duration) error {
+	if len(messageIDs) == 0 {
+		return nil
+	}
+	_, err := d.write.NewRaw("UPDATE replies SET watched_until = ? WHERE message_id IN (?)",
+		d.clock(lasting), bun.List(messageIDs)).Exec(ctx)
+	return classify(ctx, err)
+}
