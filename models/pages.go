@@ -24,6 +24,10 @@ const (
 	messageList list = 'm' // key: id
 )
 
+// maxKey is the greatest part of a key: as a time the end of the year 9999,
+// beyond which the databases read none, and far more rows than there are ids.
+const maxKey = 253_402_300_799_999_999
+
 // limit is how many rows the page may have.
 func (p Page) limit() int {
 	if p.Limit <= 0 {
@@ -51,9 +55,12 @@ func (l list) key(cursor string, n int) ([]int64, error) {
 	key := make([]int64, n)
 	for i := range key {
 		key[i] = int64(binary.BigEndian.Uint64(b[1+8*i:]))
+		if key[i] <= 0 || key[i] > maxKey {
+			return nil, ErrInvalidCursor
+		}
 	}
 	// The decoder skips line breaks and slack bits.
-	if key[n-1] <= 0 || l.cursor(key...) != cursor {
+	if l.cursor(key...) != cursor {
 		return nil, ErrInvalidCursor
 	}
 	return key, nil
