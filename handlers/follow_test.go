@@ -1,0 +1,183 @@
+package handlers_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/models"
+	"parley/models/modelstest"
+	"parley/stream"
+)
+
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says("Hello ", "Ann."))
+		ann, bob := s.signup("ann@example.com"), s.signup("bob@example.com")
+		s.do(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
+		const path = "/api/v1/messages/2/stream"
+		last := func(id string) http.Header { return http.Header{"Last-Event-Id": {id}} }
+		for name, tt := range map[string]struct {
+			path   string
+			header http.Header
+			want   []string
+		}{
+			"from the beginning":        {path, nil, []string{startEvent(1, 1, 2, "Hi"), "Hello Ann.", completeEvent(2, "Hello Ann.")}},
+			"from the start event":      {path, last("1-0"), []string{"Hello Ann.", completeEvent(2, "Hello Ann.")}},
+			"from the middle":           {path, last("1-6"), []string{"Ann.", completeEvent(2, "Hello Ann.")}},
+			"from the middle, by query": {path + "?last_event_id=1-6", nil, []string{"Ann.", completeEvent(2, "Hello Ann.")}},
+			"the header counts more":    {path + "?last_event_id=1-10", last("1-9"), []string{".", completeEvent(2, "Hello Ann.")}},
+			"an empty header is none":   {path + "?last_event_id=1-9", last(""), []string{".", completeEvent(2, "Hello Ann.")}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				res := s.open(call{method: "GET", path: tt.path, token: ann.Access, header: tt.header})
+				defer res.Body.Close()
+				if diff := cmp.Diff(tt.want, events(t, res.Body)); diff != "" || res.StatusCode != 200 {
+					t.Errorf("%d, events (-want +got):\n%s", res.StatusCode, diff)
+				}
+			})
+		}
+		detail := "This is not the id of an event of this reply."
+		invalid := problem(400, "invalid_last_event_id", detail, field("last_event_id", "invalid_last_event_id", detail))
+		for name, tt := range map[string]struct {
+			call call
+			want wanted
+		}{
+			"nothing is missing":        {call{path: path, token: ann.Access, header: last("1-10")}, wanted{204, "", nil}},
+			"past the text":             {call{path: path, token: ann.Access, header: last("1-11")}, invalid},
+			"of another attempt":        {call{path: path, token: ann.Access, header: last("2-0")}, invalid},
+			"no id":                     {call{path: path, token: ann.Access, header: last("abc")}, invalid},
+			"no id, by query":           {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
+			"somebody else's":           {call{path: path, token: bob.Access}, forbidden},
+			"a message of the user":     {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},
+			"none":                      {call{path: "/api/v1/messages/3/stream", token: ann.Access}, notFound},
+			"without a token":           {call{path: path}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "").with("WWW-Authenticate", challenge)},
+			"a ticket is not known yet": {call{path: path + "?ticket=x&access_token=" + ann.Access}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "")},
+		} {
+			t.Run(name, func(t *testing.T) {
+				tt.call.method = "GET"
+				s.check(t, tt.call, tt.want)
+			})
+		}
+	})
+}
+
+// Leaving is not stopping: the reply is saved whole, and JSON shows meanwhile
+// that it streams.
+func TestTheClientLeaves(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		release := make(chan struct{})
+		s := start(t, db, hangs(release))
+		ann := s.signup("ann@example.com")
+		res := s.open(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
+		if got := firstWords(t, res.Body); got != "Hello" {
+			t.Errorf("the reply begins with %q, want Hello", got)
+		}
+		res.Body.Close()
+		var message struct{ Status, Content string }
+		decodeInto(t, s.do(call{method: "GET", path: "/api/v1/messages/2", token: ann.Access}).body, &message)
+		if message.Status != "streaming" {
+			t.Errorf("status is %s, want streaming", message.Status)
+		}
+		close(release)
+		back := s.open(call{method: "GET", path: "/api/v1/messages/2/stream", token: ann.Access})
+		events(t, back.Body)
+		back.Body.Close()
+		s.check(t, call{method: "GET", path: "/api/v1/messages/2", token: ann.Access}, wanted{200, `{"id":2,"chat_id":1,"role":"assistant",` +
+			`"content":"Hello","timestamp":"<time>","status":"complete","finish_reason":"stop"}`, nil})
+	})
+}
+
+func TestDeleteAChatUnderAReply(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		asked, stopped := make(chan struct{}), make(chan error, 1)
+		s := start(t, db, backend(func(ctx context.Context, _ stream.Prompt, _ func(stream.Chunk) error) error {
+			close(asked)
+			<-ctx.Done()
+			stopped <- ctx.Err()
+			return ctx.Err()
+		}))
+		ann := s.signup("ann@example.com")
+		res := s.open(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
+		defer res.Body.Close()
+		<-asked
+		s.check(t, call{method: "DELETE", path: "/api/v1/chats/1", token: ann.Access}, wanted{204, "", nil})
+		if err := <-stopped; !errors.Is(err, context.Canceled) {
+			t.Errorf("the backend's call ended with %v, want it to be cancelled", err)
+		}
+		want := []string{
+			startEvent(1, 1, 2, "Hi"),
+			"event: error\nid: 1-0\ndata: {\"message\":\"The chat was deleted.\",\"code\":\"chat_deleted\",\"retryable\":false,\"message_id\":2}",
+		}
+		if diff := cmp.Diff(want, events(t, res.Body)); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A backend that breaks off is told in each form, with what it said.
+func TestABackendThatFails(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, backend(func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			if err := each(stream.Chunk{Text: "I was"}); err != nil {
+				return err
+			}
+			return &stream.BackendError{Code: stream.CodeBackendError, Retryable: true, Err: errors.New("secret host:50051 reset")}
+		}))
+		ann := s.signup("ann@example.com")
+		c := call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`}
+		res := s.open(c)
+		defer res.Body.Close()
+		want := []string{
+			startEvent(1, 1, 2, "Hi"), "I was",
+			"event: error\nid: 1-5\ndata: {\"message\":\"The AI service broke off. What it said so far is kept; send again to go on.\"," +
+				"\"code\":\"backend_error\",\"retryable\":true,\"message_id\":2}",
+		}
+		if diff := cmp.Diff(want, events(t, res.Body)); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		c.path, c.header = "/api/v1/chats/1/messages", http.Header{"Accept": {"application/json"}}
+		s.check(t, c, wanted{200, `{"chat_id":1,"user_message":{"id":3,"chat_id":1,"role":"user","content":"Hi","timestamp":"<time>","status":"complete"},` +
+			`"message":{"id":4,"chat_id":1,"role":"assistant","content":"I was","timestamp":"<time>","status":"failed"}}`, nil})
+	})
+}
+
+func TestDraining(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, hangs(nil))
+		ann := s.signup("ann@example.com")
+		c := call{
+			method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`,
+			header: http.Header{"Accept": {"application/json"}},
+		}
+		waiting := make(chan answer)
+		go func() { waiting <- s.do(c) }()
+		// Once its first words arrive the reply is on its way.
+		for said := false; !said; {
+			select {
+			case got := <-waiting:
+				t.Fatalf("got %d %s before the reply was through", got.status, got.body)
+			default:
+			}
+			res := s.open(call{method: "GET", path: "/api/v1/messages/2/stream", token: ann.Access})
+			said = res.StatusCode == 200 && firstWords(t, res.Body) == "Hello"
+			res.Body.Close()
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.hub.Drain(ended)
+		s.check(t, c, problem(503, "draining", "This replica is about to end. Try again at once.", "").with("Retry-After", "1"))
+		got := <-waiting
+		if got.status != 202 || got.header.Get("Location") != "/api/v1/messages/2/stream" {
+			t.Errorf("who waited got %d %s, want 202 and where the reply goes on", got.status, got.body)
+		}
+	})
+}

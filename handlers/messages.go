@@ -1,0 +1,197 @@
+package handlers
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"parley/auth"
+	"parley/models"
+	"parley/stream"
+)
+
+// maxMessage is the longest message, in characters.
+const maxMessage = 32_000
+
+// sendMessage answers POST /messages. Without a chat a new one begins.
+func (s *server) sendMessage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	var in struct {
+		Message   *string `json:"message"`
+		ChatID    *int64  `json:"chat_id"`
+		SessionID *int64  `json:"session_id"`
+	}
+	body, err := readJSON(r)
+	if err != nil {
+		return err
+	}
+	if err := unmarshal(body, &in); err != nil {
+		return err
+	}
+	chatID, err := oneChat(in.ChatID, in.SessionID)
+	if err != nil {
+		return err
+	}
+	return s.send(w, r, caller, chatID, in.Message, body)
+}
+
+// oneChat returns the chat that chat_id and session_id name, 0 for neither.
+func oneChat(chatID, sessionID *int64) (int64, error) {
+	switch {
+	case chatID == nil && sessionID == nil:
+		return 0, nil
+	case chatID == nil:
+		chatID = sessionID
+	case sessionID != nil && *chatID != *sessionID:
+		return 0, invalid("invalid_chat_id", "session_id", "chat_id and session_id name different chats.")
+	}
+	if *chatID < 1 {
+		return 0, invalid("invalid_chat_id", "chat_id", "chat_id must be a positive number.")
+	}
+	return *chatID, nil
+}
+
+// sendToChat answers POST /chats/{id}/messages.
+func (s *server) sendToChat(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Message *string `json:"message"`
+	}
+	body, err := readJSON(r)
+	if err != nil {
+		return err
+	}
+	if err := unmarshal(body, &in); err != nil {
+		return err
+	}
+	return s.send(w, r, caller, id, in.Message, body)
+}
+
+// send stores a message and answers with the reply, in the form that the
+// client asks for.
+func (s *server) send(w http.ResponseWriter, r *http.Request, caller auth.Identity, chatID int64, message *string, body []byte) error {
+	if err := checkMessage(message); err != nil {
+		return err
+	}
+	form, err := replyForm(r.Header)
+	if err != nil {
+		return err
+	}
+	key, err := idempotencyKey(r, body)
+	if err != nil {
+		return err
+	}
+	ex, err := s.hub.Send(r.Context(), models.NewTurn{
+		UserID: caller.UserID, ChatID: chatID, Content: *message, Key: key,
+	})
+	if err != nil {
+		return err
+	}
+	switch form {
+	case asEvents:
+		return s.hub.Serve(w, r, caller.UserID, ex.Reply.ID, "")
+	case asJSON:
+		return s.replyWhole(w, r, caller, ex)
+	default:
+		w.Header().Set("Preference-Applied", "respond-async")
+		return replyLater(w, ex)
+	}
+}
+
+func checkMessage(message *string) error {
+	switch {
+	case message == nil:
+		return required("message", "")
+	case strings.TrimSpace(*message) == "":
+		return invalid("empty_message", "message", "message holds nothing but white space.")
+	case utf8.RuneCountInString(*message) > maxMessage:
+		return invalid("message_too_long", "message", fmt.Sprintf("message may have %d characters at most.", maxMessage))
+	}
+	return nil
+}
+
+type exchangeJSON struct {
+	ChatID      int64       `json:"chat_id"`
+	UserMessage messageJSON `json:"user_message"`
+	Message     messageJSON `json:"message"`
+}
+
+func encodeExchange(ex models.Exchange) exchangeJSON {
+	return exchangeJSON{ex.Chat.ID, encodeMessage(ex.User), encodeMessage(ex.Reply)}
+}
+
+// replyWhole waits for the end of the reply. A replica that has to end before
+// it says where the rest is: the turn is stored, and must not be sent again.
+func (s *server) replyWhole(w http.ResponseWriter, r *http.Request, caller auth.Identity, ex models.Exchange) error {
+	message, err := s.hub.Await(r.Context(), caller.UserID, ex.Reply.ID)
+	if errors.Is(err, stream.ErrDraining) {
+		return replyLater(w, ex)
+	}
+	if err != nil {
+		return err
+	}
+	ex.Reply = message
+	return reply(w, http.StatusOK, encodeExchange(ex))
+}
+
+// replyLater answers at once, with where the reply can be followed.
+func replyLater(w http.ResponseWriter, ex models.Exchange) error {
+	w.Header().Set("Location", fmt.Sprintf("%s/messages/%d/stream", mounts[0], ex.Reply.ID))
+	return reply(w, http.StatusAccepted, encodeExchange(ex))
+}
+
+// idempotencyKey returns the key that r was sent under, or nil. The body is
+// compared as it was sent, byte for byte, together with the id in the path:
+// who sends again sends the same bytes, and no reading of them can make two
+// different messages look alike.
+func idempotencyKey(r *http.Request, body []byte) (*models.IdempotencyKey, error) {
+	keys := r.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	if len(keys) > 1 || !validKey(keys[0]) {
+		return nil, invalid("invalid_idempotency_key", "Idempotency-Key", "An Idempotency-Key is 1 to 255 visible ASCII characters.")
+	}
+	info := infoOf(r)
+	sum := sha256.Sum256(append([]byte(info.params.ByName("id")+"\n"), body...))
+	return &models.IdempotencyKey{Route: info.route.keyed, Key: keys[0], BodyHash: hex.EncodeToString(sum[:])}, nil
+}
+
+func validKey(key string) bool {
+	outside := func(c rune) bool { return c <= ' ' || '~' < c }
+	return 1 <= len(key) && len(key) <= 255 && !strings.ContainsFunc(key, outside)
+}
+
+// getMessage answers GET /messages/{id}.
+func (s *server) getMessage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	message, err := s.db.Message(r.Context(), caller.UserID, id)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, encodeMessage(message))
+}
+
+// followMessage answers GET /messages/{id}/stream. The Last-Event-ID that a
+// browser sends when it comes back counts more than the one in the URL that it
+// began with.
+func (s *server) followMessage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		last = r.URL.Query().Get("last_event_id")
+	}
+	return s.hub.Serve(w, r, caller.UserID, id, last)
+}

@@ -1,0 +1,117 @@
+// Package handlers is Parley's HTTP API: it reads a request, calls auth,
+// models or stream, and writes the answer. It never knows how a row is stored,
+// how a token is made or who the AI service is.
+//
+// The invariant: whatever a client sends gets the contract's answer. A handler
+// returns its error; the adapter turns it into one problem document and one
+// log line, and errors.go alone says which status an error has.
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"parley/auth"
+	"parley/models"
+	"parley/stream"
+)
+
+// Config is what the API stands on. All of it is asked for, but for the lists.
+type Config struct {
+	DB        *models.DB
+	Tokens    *auth.Tokens
+	Passwords *auth.Passwords
+	Revoked   *auth.Revoked
+	Hub       *stream.Hub
+
+	// Ready tells what /readyz answers. It is called for each request there.
+	Ready func(context.Context) []Check
+
+	CORSOrigins    []string       // empty: no other origin at all
+	TrustedProxies []netip.Prefix // networks whose X-Forwarded-For counts
+
+	Version   string
+	AccessTTL time.Duration // of access tokens: how long a revocation must hold
+	Log       *slog.Logger
+}
+
+type server struct {
+	db        *models.DB
+	tokens    *auth.Tokens
+	passwords *auth.Passwords
+	revoked   *auth.Revoked
+	hub       *stream.Hub
+	ready     func(context.Context) []Check
+	proxies   []netip.Prefix
+	version   string
+	accessTTL time.Duration
+	log       *slog.Logger
+
+	used   generations
+	routes []route
+	chain  http.Handler
+}
+
+// New returns the whole API as one handler. It starts nothing and keeps no
+// goroutine.
+func New(c Config) http.Handler {
+	s := &server{
+		db:        c.DB,
+		tokens:    c.Tokens,
+		passwords: c.Passwords,
+		revoked:   c.Revoked,
+		hub:       c.Hub,
+		ready:     c.Ready,
+		proxies:   c.TrustedProxies,
+		version:   c.Version,
+		accessTTL: c.AccessTTL,
+		log:       c.Log,
+	}
+	s.routes = s.table()
+	s.chain = crossOrigin(c.CORSOrigins, s.router())
+	return s
+}
+
+// ServeHTTP answers r and writes its line in the access log.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := &answer{ResponseWriter: w}
+	info := &request{
+		id:     requestID(r.Header),
+		client: clientAddr(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), s.proxies),
+		began:  time.Now(),
+		answer: a,
+	}
+	h := a.Header()
+	h.Set("X-Request-Id", info.id)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if r.ContentLength != 0 {
+		// net/http takes the deadline away at the end of the body. What is no
+		// connection (a recorder in a test) has none.
+		http.NewResponseController(w).SetReadDeadline(info.began.Add(bodyTimeout)) //nolint:errcheck // see above
+	}
+	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, info))
+
+	defer func() {
+		p := recover()
+		err, _ := p.(error)
+		abort := errors.Is(err, http.ErrAbortHandler)
+		if p != nil && !abort {
+			// Half an answer must not look like a whole one.
+			abort = a.status != 0
+			info.stack = debug.Stack()
+			s.fail(a, r, fmt.Errorf("panic: %v", p))
+		}
+		s.logAccess(r, a.status)
+		if abort {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	s.chain.ServeHTTP(a, r)
+}

@@ -1,0 +1,127 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"parley/auth"
+	"parley/models"
+)
+
+// signedIn makes h a handler that asks for a valid access token first. Where h
+// finds nothing it asks whether that is because the caller's account is gone.
+func (s *server) signedIn(h signedIn) open {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		caller, err := s.authenticate(r)
+		if err != nil {
+			return err
+		}
+		err = h(w, r, caller)
+		if errors.Is(err, models.ErrNotFound) {
+			if _, gone := s.user(r.Context(), caller); gone != nil {
+				return gone
+			}
+		}
+		return err
+	}
+}
+
+// authenticate returns who sent r. It reads no database, but for the first
+// request of each generation of a device session.
+func (s *server) authenticate(r *http.Request) (auth.Identity, error) {
+	token, err := bearerToken(r.Header)
+	if err != nil {
+		return auth.Identity{}, err
+	}
+	caller, err := s.tokens.VerifyAccess(token)
+	if err != nil {
+		return auth.Identity{}, err
+	}
+	if s.revoked.Has(caller) {
+		return auth.Identity{}, errSignedOut
+	}
+	infoOf(r).userID = caller.UserID
+	s.noteUse(r.Context(), caller)
+	return caller, nil
+}
+
+// bearerToken returns the token of the one Authorization header (RFC 6750,
+// section 2.1). With no header, or for another scheme, it is errNoToken.
+func bearerToken(h http.Header) (string, error) {
+	values := h.Values("Authorization")
+	if len(values) == 0 {
+		return "", errNoToken
+	}
+	if len(values) > 1 {
+		return "", errInvalidToken
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", errNoToken
+	}
+	return strings.TrimLeft(token, " "), nil
+}
+
+// noteUse writes down that the tokens of this generation have arrived: from
+// then on the refresh token before them has no grace. Once is enough for each
+// generation, and its failure is not the caller's trouble: the next request
+// tries again.
+func (s *server) noteUse(ctx context.Context, caller auth.Identity) {
+	if s.used.has(caller.SID, caller.Generation) {
+		return
+	}
+	// The tokens have arrived also if their bearer has left meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.db.TouchSession(ctx, caller.SID, caller.Generation, now()); err != nil {
+		s.log.WarnContext(ctx, "the use of a device session was not noted", "error", err)
+		return
+	}
+	s.used.add(caller.SID, caller.Generation)
+}
+
+// now is the time as a database keeps it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// generationsKept is how many device sessions each half of generations holds:
+// some 10 MiB in all.
+const generationsKept = 32 << 10
+
+// generations remembers the highest generation of each device session that is
+// written down as used. It is bounded: when half of it is full the older half
+// is forgotten, which costs those sessions one more write.
+type generations struct {
+	mu            sync.Mutex
+	recent, older map[string]int64
+}
+
+func (g *generations) has(sid string, generation int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.recent[sid] >= generation {
+		return true
+	}
+	if g.older[sid] < generation {
+		return false
+	}
+	g.keep(sid, g.older[sid])
+	return true
+}
+
+func (g *generations) add(sid string, generation int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.keep(sid, max(generation, g.recent[sid]))
+}
+
+// keep makes sid one of the recent ones. g.mu is held.
+func (g *generations) keep(sid string, generation int64) {
+	if g.recent == nil || len(g.recent) >= generationsKept {
+		g.recent, g.older = make(map[string]int64), g.recent
+	}
+	g.recent[sid] = generation
+}
