@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A load is a number of clients, each of which follows one reply. Requests are
+// spread over warmUp; then it is measured.
+type load struct {
+	streams  int
+	rate     int
+	measured time.Duration
+
+	address, headers string
+}
+
+const warmUp = 4 * time.Second
+
+// A result is what a load met with while it was measured.
+type result struct {
+	streams   int
+	refused   int64
+	tokens    int64
+	took      time.Duration
+	cpu       time.Duration
+	rss       int64     // of the server, beyond what it had before the load
+	latencies []float64 // ms, of a sample of the tokens
+	first     []float64 // ms from the request to the first token
+}
+
+func (r result) quantile(q float64) float64      { return quantile(r.latencies, q) }
+func (r result) firstQuantile(q float64) float64 { return quantile(r.first, q) }
+
+func quantile(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// A client follows one reply.
+type client struct {
+	tokens    *atomic.Int64
+	refused   *atomic.Int64
+	measuring *atomic.Bool
+	n, every  int // tokens, and of how many one is timed
+	latencies []float64
+	first     float64
+}
+
+func newClient() *client {
+	return &client{tokens: new(atomic.Int64), refused: new(atomic.Int64), measuring: new(atomic.Bool), every: 10}
+}
+
+func (l load) run(ctx context.Context, pid int) (result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	before, err := spentBy(pid)
+	if err != nil {
+		return result{}, err
+	}
+	shared := newClient()
+	tokens, measuring := shared.tokens, shared.measuring
+	clients, wait := l.start(ctx, shared)
+	if err := pause(ctx, warmUp+time.Second); err != nil {
+		return result{}, err
+	}
+	from, err := spentBy(pid)
+	if err != nil {
+		return result{}, err
+	}
+	began, had := time.Now(), tokens.Load()
+	measuring.Store(true)
+	if err := pause(ctx, l.measured); err != nil {
+		return result{}, err
+	}
+	measuring.Store(false)
+	to, err := spentBy(pid)
+	if err != nil {
+		return result{}, err
+	}
+	r := result{
+		streams: l.streams,
+		refused: shared.refused.Load(),
+		tokens:  tokens.Load() - had,
+		took:    time.Since(began),
+		cpu:     to.cpu - from.cpu,
+		rss:     to.rss - before.rss,
+	}
+	cancel()
+	wait()
+	for _, c := range clients {
+		r.latencies = append(r.latencies, c.latencies...)
+		if c.first > 0 {
+			r.first = append(r.first, c.first)
+		}
+	}
+	slices.Sort(r.latencies)
+	slices.Sort(r.first)
+	if r.tokens == 0 {
+		return r, fmt.Errorf("no token arrived; %d of %d streams were refused", r.refused, l.streams)
+	}
+	return r, nil
+}
+
+// start sets the clients going, which count together in shared.
+func (l load) start(ctx context.Context, shared *client) (clients []*client, wait func()) {
+	var wg sync.WaitGroup
+	for i := range l.streams {
+		c := *shared
+		clients = append(clients, &c)
+		wg.Go(func() {
+			select {
+			case <-time.After(warmUp * time.Duration(i) / time.Duration(l.streams)):
+				c.follow(ctx, l)
+			case <-ctx.Done():
+			}
+		})
+	}
+	return clients, wg.Wait
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// follow asks for replies, one after the other, until ctx ends.
+func (c *client) follow(ctx context.Context, l load) {
+	for ctx.Err() == nil {
+		if !c.one(ctx, l) {
+			c.refused.Add(1)
+			return
+		}
+	}
+}
+
+// one follows one reply to its end, or to ctx's.
+func (c *client) one(ctx context.Context, l load) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.address)
+	if err != nil {
+		return ctx.Err() != nil
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+
+	tokens := 20_000
+	if l.rate > 0 {
+		tokens = l.rate * int((l.measured + 2*warmUp).Seconds())
+	}
+	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
+	asked := time.Now()
+	if _, err := fmt.Fprintf(conn, "POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
+		l.headers, len(body), body); err != nil {
+		return ctx.Err() != nil
+	}
+	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 2048), nil)
+	if err != nil {
+		return ctx.Err() != nil
+	}
+	if res.StatusCode != http.StatusOK {
+		return false
+	}
+	defer res.Body.Close()
+	return c.read(res.Body, asked) || ctx.Err() != nil
+}
+
+// read counts the tokens of a stream and times some of them.
+func (c *client) read(body io.Reader, asked time.Time) bool {
+	lines := bufio.NewReaderSize(body, 32<<10) // more than an event of Parley's, but for the last
+	token := false
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return false
+		}
+		if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
+			switch strings.TrimSpace(string(name)) {
+			case "message_complete":
+				return true
+			case "error":
+				return false
+			case "message_token":
+				token = true
+			}
+		}
+		if token {
+			c.count(line, asked)
+		}
+	}
+}
+
+// count counts the tokens in a line.
+func (c *client) count(line []byte, asked time.Time) {
+	now := time.Now()
+	for {
+		i := bytes.IndexByte(line, mark)
+		if i < 0 || len(line) < i+tokenSize {
+			return
+		}
+		if c.first == 0 {
+			c.first = float64(now.Sub(asked).Microseconds()) / 1000
+		}
+		if c.n++; c.n%c.every == 0 && c.measuring.Load() {
+			sent, err := strconv.ParseInt(string(line[i+1:i+1+momentSize]), 10, 64)
+			if err == nil {
+				c.latencies = append(c.latencies, float64(now.UnixNano()-sent)/1e6)
+			}
+		}
+		c.tokens.Add(1)
+		line = line[i+tokenSize:]
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// binaries are the programs that are measured.
+type binaries struct{ parley, bench, folder string }
+
+// build makes Parley's binary; this program is the other one.
+func build(ctx context.Context) (binaries, func(), error) {
+	folder, err := os.MkdirTemp("", "parley-bench-")
+	if err != nil {
+		return binaries{}, nil, err
+	}
+	b := binaries{parley: filepath.Join(folder, "parley"), folder: folder}
+	if b.bench, err = os.Executable(); err != nil {
+		return binaries{}, nil, err
+	}
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", b.parley, "parley").CombinedOutput()
+	if err != nil {
+		return binaries{}, nil, fmt.Errorf("build parley: %w\n%s", err, out)
+	}
+	return b, func() { os.RemoveAll(folder) }, nil
+}
+
+// start runs a program and returns the address that it says it listens on.
+func start(cmd *exec.Cmd, address func(line string) string) (string, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	lines := bufio.NewScanner(out)
+	var said []string
+	for lines.Scan() {
+		if a := address(lines.Text()); a != "" {
+			go func() {
+				for lines.Scan() {
+					if strings.Contains(lines.Text(), `"level":"ERROR"`) {
+						fmt.Fprintln(os.Stderr, lines.Text())
+					}
+				}
+			}()
+			return a, nil
+		}
+		said = append(said, lines.Text())
+	}
+	return "", fmt.Errorf("%s did not start:\n%s", cmd.Path, strings.Join(said, "\n"))
+}
+
+func plain(line string) string { return line }
+
+// listening reads the address from Parley's log line.
+func listening(line string) string {
+	var entry struct{ Msg, URL string }
+	if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "listening" {
+		return ""
+	}
+	return strings.TrimPrefix(entry.URL, "http://")
+}
+
+// end stops a process that start started, in order if it can. It may have ended
+// by itself.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	killed := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+	defer killed.Stop()
+	_ = cmd.Wait()
+}
+
+// measure runs one scenario through one server.
+func measure(ctx context.Context, what string, bin binaries, s settings, sc scenario) (result, error) {
+	src := exec.CommandContext(ctx, bin.bench, "source")
+	backend, err := start(src, plain)
+	if err != nil {
+		return result{}, err
+	}
+	defer end(src)
+	server, address, headers, err := startServer(ctx, what, bin, s, sc, backend)
+	if err != nil {
+		return result{}, err
+	}
+	defer end(server)
+	fmt.Fprintf(os.Stderr, "  %s …\r", what)
+	l := sc.load
+	l.address, l.headers = address, headers
+	return l.run(ctx, server.Process.Pid)
+}
+
+func startServer(ctx context.Context, what string, bin binaries, s settings, sc scenario, backend string) (*exec.Cmd, string, string, error) {
+	if what == "relay" {
+		args := []string{"relay", "-backend", backend}
+		if s.profile != "" {
+			args = append(args, "-profile", filepath.Join(s.profile, sc.name+"-relay.prof"))
+		}
+		cmd := exec.CommandContext(ctx, bin.bench, args...)
+		address, err := start(cmd, plain)
+		return cmd, address, "", err
+	}
+	host, port, err := net.SplitHostPort(backend)
+	if err != nil {
+		return nil, "", "", err
+	}
+	database := s.database
+	if database == "" {
+		database = "sqlite://" + filepath.Join(bin.folder, sc.name+".db")
+	}
+	keys, err := exec.CommandContext(ctx, bin.parley, "keys", "new").Output()
+	if err != nil {
+		return nil, "", "", fmt.Errorf("parley keys new: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, bin.parley)
+	cmd.Dir = bin.folder
+	cmd.Env = append(os.Environ(), "PORT=0", "LOG_FORMAT=json", "LOG_LEVEL=info", "DATABASE_URL="+database, "JWT_KEYS="+string(keys),
+		"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST="+host, "GRPC_AI_BACKEND_PORT="+port, "DRAIN_TIMEOUT=1s")
+	address, err := start(cmd, listening)
+	if err != nil {
+		return nil, "", "", err
+	}
+	token, err := signUp(ctx, address)
+	return cmd, address, "Authorization: Bearer " + token + "\r\n", err
+}
+
+// signUp makes an account and returns its access token.
+func signUp(ctx context.Context, address string) (string, error) {
+	body := fmt.Sprintf(`{"email":"bench-%d@example.com","password":"correct horse battery"}`, time.Now().UnixNano())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/v1/auth/signup", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	var out struct {
+		AccessToken string `json:"access_token"`
+		Detail      string `json:"detail"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+		return "", err
+	}
+	if out.AccessToken == "" {
+		return "", errors.New("sign up: " + out.Detail)
+	}
+	return out.AccessToken, nil
+}
+
+// usage is what a process has used so far.
+type spent struct {
+	cpu time.Duration
+	rss int64 // bytes, now
+}
+
+// spentBy reads /proc; the kernel counts time in hundredths of a second.
+func spentBy(pid int) (spent, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return spent{}, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return spent{}, err
+		}
+		ticks += n
+	}
+	pages, err := strconv.ParseInt(fields[21], 10, 64)
+	if err != nil {
+		return spent{}, err
+	}
+	return spent{
+		cpu: time.Duration(ticks) * 10 * time.Millisecond,
+		rss: pages * int64(os.Getpagesize()),
+	}, nil
+}

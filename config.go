@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/caarlos0/env/v10"
+	"github.com/joho/godotenv"
+
+	"parley/auth"
+)
+
+// Config is every setting of the program. The tags are what the help, the
+// README's table and `parley config` are made from: env the name, envDefault
+// the default, desc the meaning, absent what holds where the setting is empty,
+// and secret what must not be shown: all of it, or the passwords in a URL.
+type Config struct {
+	Host      string `env:"HOST" envDefault:"127.0.0.1" desc:"address to listen on; containers set 0.0.0.0"`
+	Port      int    `env:"PORT" envDefault:"8080" desc:"port to listen on; 0 lets the system choose"`
+	PublicURL string `env:"PUBLIC_URL" absent:"http://HOST:PORT" desc:"where clients reach the service; production asks for it, with https"`
+	Env       string `env:"ENV" envDefault:"development" desc:"development or production; production refuses what is unsafe"`
+
+	DatabaseURL      string `env:"DATABASE_URL" envDefault:"sqlite://parley.db" secret:"url" desc:"sqlite://file or postgres://user:password@host/name"`
+	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"10" desc:"most connections that one process opens to PostgreSQL"`
+	MigrateOnStart   bool   `env:"MIGRATE_ON_START" envDefault:"true" desc:"bring the database up to date at start; else by parley migrate up"`
+
+	JWTKeysFile     string        `env:"JWT_KEYS_FILE" absent:"made beside an SQLite file" desc:"file with the JWK set that signs tokens (parley keys new); the first key signs, all verify"`
+	JWTKeys         string        `env:"JWT_KEYS" secret:"all" desc:"the JWK set itself, instead of a file"`
+	AccessTokenTTL  time.Duration `env:"ACCESS_TOKEN_TTL" envDefault:"15m" desc:"how long an access token is valid"`
+	RefreshIdleTTL  time.Duration `env:"REFRESH_IDLE_TTL" envDefault:"720h" desc:"how long a device stays signed in without being used"`
+	RefreshMaxTTL   time.Duration `env:"REFRESH_MAX_TTL" envDefault:"2160h" desc:"how long a device stays signed in at the most"`
+	PasswordMemory  uint32        `env:"PASSWORD_MEMORY_KIB" envDefault:"19456" desc:"argon2id: memory for one password, in KiB"`
+	PasswordTime    uint32        `env:"PASSWORD_TIME" envDefault:"2" desc:"argon2id: passes over the memory"`
+	PasswordThreads uint8         `env:"PASSWORD_THREADS" envDefault:"1" desc:"argon2id: lanes"`
+	PasswordWorkers int           `env:"PASSWORD_WORKERS" envDefault:"0" desc:"passwords hashed at once; 0 goes by the processors"`
+
+	CORSOrigins    []string       `env:"CORS_ORIGINS" desc:"comma-separated origins whose pages may call the API; empty is none"`
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" desc:"comma-separated networks whose forwarding headers tell the client's address"`
+
+	AIProvider          string        `env:"AI_PROVIDER" envDefault:"demo" desc:"who writes the replies: grpc (a service of its own) or demo (built in)"`
+	AIModel             string        `env:"AI_MODEL" absent:"the backend's choice" desc:"model that the AI backend is asked for"`
+	AIContextBytes      int64         `env:"AI_CONTEXT_BYTES" envDefault:"0" desc:"how much history goes along, in bytes; 0 is all"`
+	AIContextMessages   int64         `env:"AI_CONTEXT_MESSAGES" envDefault:"0" desc:"how much history goes along, in messages; 0 is all"`
+	AIFirstChunkTimeout time.Duration `env:"AI_FIRST_CHUNK_TIMEOUT" envDefault:"30s" desc:"how long the AI backend may take to begin"`
+	AIChunkTimeout      time.Duration `env:"AI_CHUNK_TIMEOUT" envDefault:"30s" desc:"how long the AI backend may pause in a reply"`
+	BackendHost         string        `env:"GRPC_AI_BACKEND_HOST" envDefault:"localhost" desc:"host of the AI service, with AI_PROVIDER=grpc"`
+	BackendPort         int           `env:"GRPC_AI_BACKEND_PORT" envDefault:"50051" desc:"port of the AI service"`
+	BackendTLS          bool          `env:"GRPC_AI_BACKEND_TLS" envDefault:"false" desc:"speak TLS with the AI service"`
+	BackendCA           string        `env:"GRPC_AI_BACKEND_CA" absent:"the system's" desc:"file with the certificates (PEM) that vouch for the AI service"`
+	BackendToken        string        `env:"GRPC_AI_BACKEND_TOKEN" secret:"all" desc:"bearer credential for the AI service"`
+	DemoTokenDelay      time.Duration `env:"DEMO_TOKEN_DELAY" envDefault:"30ms" desc:"the pace of the demo provider"`
+
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"20s" desc:"how long an ending process goes on with its replies; less than the platform's grace"`
+	LogLevel     slog.Level    `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
+	LogFormat    string        `env:"LOG_FORMAT" absent:"text on a terminal, else json" desc:"json or text"`
+}
+
+// Addr is the address to listen on, host:port.
+func (c *Config) Addr() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
+
+// openURL is the database's URL as package models takes it, with the limit of
+// connections in it.
+func (c *Config) openURL() string {
+	u, err := url.Parse(c.DatabaseURL)
+	if _, sqlite := c.sqlitePath(); sqlite || err != nil {
+		return c.DatabaseURL
+	}
+	query := u.Query()
+	if !query.Has("pool_max_conns") {
+		query.Set("pool_max_conns", strconv.Itoa(c.DatabaseMaxConns))
+		u.RawQuery = query.Encode()
+	}
+	return u.String()
+}
+
+// argon2 is what one password costs.
+func (c *Config) argon2() auth.Argon2Params {
+	return auth.Argon2Params{MemoryKiB: c.PasswordMemory, Time: c.PasswordTime, Threads: c.PasswordThreads}
+}
+
+// passwordWorkers is how many passwords are hashed at once: by itself half of
+// the processors, so that logins leave the other half to the replies.
+func (c *Config) passwordWorkers() int {
+	return cmp.Or(c.PasswordWorkers, max(1, runtime.GOMAXPROCS(0)/2))
+}
+
+// Production reports whether the settings are those of a service that
+// strangers use.
+func (c *Config) Production() bool { return c.Env == "production" }
+
+// A setting is one field of Config, as its tags describe it.
+type setting struct {
+	name, field, fallback, absent, desc, secret string
+}
+
+// settings lists the fields of Config in their order.
+func settings() []setting {
+	var all []setting
+	for f := range reflect.TypeFor[Config]().Fields() {
+		all = append(all, setting{
+			name:     f.Tag.Get("env"),
+			field:    f.Name,
+			fallback: f.Tag.Get("envDefault"),
+			absent:   f.Tag.Get("absent"),
+			desc:     f.Tag.Get("desc"),
+			secret:   f.Tag.Get("secret"),
+		})
+	}
+	return all
+}
+
+// A configuration is a Config with what was given, by whom, and what is wrong
+// with it.
+type configuration struct {
+	Config
+
+	environ, dotenv map[string]string
+	dotenvErr       error
+	faults          map[string]string // what is wrong, by setting; never a secret's value
+}
+
+// environment is what the process was started with: the only place where the
+// program asks for it.
+func environment() []string { return os.Environ() }
+
+// configure reads the settings: environ first, whose entries are NAME=value,
+// then the file dotenv if there is one, then the defaults. A variable that
+// environ holds empty counts as empty whatever the file says. It always
+// returns a configuration; need tells whether it can be used.
+func configure(environ []string, dotenv string) *configuration {
+	c := &configuration{environ: env.ToMap(environ), faults: make(map[string]string)}
+	c.dotenv, c.dotenvErr = readDotenv(dotenv)
+
+	given := make(map[string]string)
+	maps.Copy(given, c.dotenv)
+	maps.Copy(given, c.environ)
+	err := env.ParseWithOptions(&c.Config, env.Options{
+		Environment: given,
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[[]string]():       func(s string) (any, error) { return parseList(s, parseOrigin) },
+			reflect.TypeFor[[]netip.Prefix](): func(s string) (any, error) { return parseList(s, parseNetwork) },
+		},
+	})
+	c.noteParseErrors(err)
+	c.check()
+	if c.PublicURL == "" {
+		c.PublicURL = "http://" + c.Addr()
+	}
+	return c
+}
+
+// readDotenv reads the file at path, which need not exist. The parser's own
+// words quote the file, secrets included, so they are not passed on.
+func readDotenv(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if path == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	given, err := godotenv.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: is not a file of settings; write one NAME=value a line, "+
+			"and put a value with spaces, #, $ or quotes into single quotes", path)
+	}
+	return given, nil
+}
+
+// noteParseErrors turns the parser's errors, which name fields, into faults,
+// which name settings.
+func (c *configuration) noteParseErrors(err error) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return
+	}
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if !errors.As(err, &parse) {
+			panic(err) // a field of Config that the parser does not know
+		}
+		for _, s := range settings() {
+			if s.field == parse.Name {
+				c.fault(s.name, "%s", s.refuse(parse, c.value(s)))
+			}
+		}
+	}
+}
+
+// refuse says in words why value is no value for s.
+func (s setting) refuse(err env.ParseError, value string) string {
+	switch err.Type {
+	case reflect.TypeFor[bool]():
+		return fmt.Sprintf("%q is neither true nor false", value)
+	case reflect.TypeFor[time.Duration]():
+		return fmt.Sprintf("%q is not a duration; write one such as %s", value, s.fallback)
+	case reflect.TypeFor[slog.Level]():
+		return fmt.Sprintf("%q is not a level; use debug, info, warn or error", value)
+	case reflect.TypeFor[[]string](), reflect.TypeFor[[]netip.Prefix]():
+		return err.Err.Error()
+	}
+	return fmt.Sprintf("%q is not a whole number in range; write one such as %s", value, s.fallback)
+}
+
+// fault notes that a setting is bad. The first word on a setting stands: what
+// follows from it is not worth a line.
+func (c *configuration) fault(name, format string, args ...any) {
+	if _, known := c.faults[name]; !known {
+		c.faults[name] = fmt.Sprintf(format, args...)
+	}
+}
+
+// value is what a setting was given, or its default.
+func (c *configuration) value(s setting) string {
+	given, ok := c.environ[s.name]
+	if !ok {
+		given = c.dotenv[s.name]
+	}
+	return cmp.Or(given, s.fallback)
+}
+
+// from says where a setting's value comes from.
+func (c *configuration) from(s setting) string {
+	switch given, ok := c.environ[s.name]; {
+	case given != "":
+		return "environment"
+	case !ok && c.dotenv[s.name] != "":
+		return ".env"
+	}
+	return "default"
+}
+
+// need returns an error with one line for each of the named settings that is
+// bad, or for each of all settings where none is named. Where the .env file
+// cannot be read, that is the only line: the rest would be guesses.
+func (c *configuration) need(names ...string) error {
+	if c.dotenvErr != nil {
+		return c.dotenvErr
+	}
+	var lines []error
+	for _, s := range settings() {
+		text, bad := c.faults[s.name]
+		if bad && (len(names) == 0 || slices.Contains(names, s.name)) {
+			lines = append(lines, fmt.Errorf("%s: %s", s.name, text))
+		}
+	}
+	return errors.Join(lines...)
+}

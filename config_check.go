@@ -1,0 +1,250 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"parley/auth"
+)
+
+// check notes what is wrong with the settings beyond their spelling.
+func (c *configuration) check() {
+	c.checkListening()
+	c.checkDatabase()
+	c.checkKeys()
+	c.checkPasswords()
+	c.checkBackend()
+	c.checkTimes()
+	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
+		c.fault("LOG_FORMAT", "%q is not a format; use json or text", c.LogFormat)
+	}
+}
+
+func (c *configuration) checkListening() {
+	if c.Env != "development" && c.Env != "production" {
+		c.fault("ENV", "%q is not known; use development or production", c.Env)
+	}
+	if !isHost(c.Host) {
+		c.fault("HOST", "%q is not a host; write a name or an address without scheme and port", c.Host)
+	}
+	if c.Port < 0 || c.Port > 65535 {
+		c.fault("PORT", "%d is not a port; use 0 to 65535", c.Port)
+	}
+	c.checkPublicURL()
+	if c.Production() && slices.Contains(c.CORSOrigins, "*") {
+		c.fault("CORS_ORIGINS", "* lets every page on the web call the API, which ENV=production refuses; name the origins")
+	}
+}
+
+func (c *configuration) checkPublicURL() {
+	if c.PublicURL == "" {
+		if c.Production() {
+			c.fault("PUBLIC_URL", "is not set, and ENV=production asks for it; give the address that clients use, such as https://chat.example.org")
+		}
+		return
+	}
+	u, err := url.Parse(c.PublicURL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		c.fault("PUBLIC_URL", "is not an address of a service; write one such as https://chat.example.org")
+	case c.Production() && u.Scheme != "https":
+		c.fault("PUBLIC_URL", "%q is not https, which ENV=production asks for", c.PublicURL)
+	}
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+}
+
+func (c *configuration) checkDatabase() {
+	if c.DatabaseMaxConns < 1 {
+		c.fault("DATABASE_MAX_CONNS", "%d is too few; use 1 or more", c.DatabaseMaxConns)
+	}
+	if path, ok := c.sqlitePath(); ok {
+		if path == "" || path == ":memory:" || strings.ContainsAny(c.DatabaseURL, "?#") {
+			c.fault("DATABASE_URL", "names no file; write sqlite://parley.db, or sqlite:///var/lib/parley/parley.db, and percent-encode what is special in it")
+		}
+		return
+	}
+	// Neither the value nor what url.Parse says of it: both may hold a password.
+	u, err := url.Parse(c.DatabaseURL)
+	switch {
+	case err != nil:
+		c.fault("DATABASE_URL", "is not a URL; percent-encode what is special in the user and the password")
+	case u.Scheme != "postgres" && u.Scheme != "postgresql":
+		c.fault("DATABASE_URL", "is of no database that is known; write sqlite://parley.db or postgres://user:password@host/name")
+	}
+}
+
+// checkKeys asks for a key set where none may be made up, and tries the one
+// that is given.
+func (c *configuration) checkKeys() {
+	_, sqlite := c.sqlitePath()
+	switch {
+	case c.JWTKeys != "" && c.JWTKeysFile != "":
+		c.fault("JWT_KEYS", "is set, and JWT_KEYS_FILE too; give one of them")
+	case c.JWTKeys != "":
+		if _, err := auth.NewKeyRing([]byte(c.JWTKeys)); err != nil {
+			c.fault("JWT_KEYS", "%s", withoutPackage(err))
+		}
+	case c.JWTKeysFile != "":
+		set, err := os.ReadFile(c.JWTKeysFile)
+		if err == nil {
+			_, err = auth.NewKeyRing(set)
+		}
+		if err != nil {
+			c.fault("JWT_KEYS_FILE", "%s", withoutPackage(err))
+		}
+	case c.Production():
+		c.fault("JWT_KEYS_FILE", "is not set, and ENV=production signs with no key that was made up at start; %s", howToMakeKeys)
+	case !sqlite:
+		c.fault("JWT_KEYS_FILE", "is not set, and replicas on PostgreSQL must share their keys; %s", howToMakeKeys)
+	}
+}
+
+const howToMakeKeys = "make a set, (umask 077; parley keys new > keys.json), and set JWT_KEYS_FILE=keys.json"
+
+func (c *configuration) checkPasswords() {
+	// Each parameter is tried beside harmless others, so that a bad one speaks
+	// for itself alone.
+	p := c.argon2()
+	if err := (auth.Argon2Params{MemoryKiB: 8 * 255, Time: 1, Threads: p.Threads}).Validate(); err != nil {
+		c.fault("PASSWORD_THREADS", "%s", withoutPackage(err))
+		p.Threads = 1
+	}
+	if err := (auth.Argon2Params{MemoryKiB: 8, Time: p.Time, Threads: 1}).Validate(); err != nil {
+		c.fault("PASSWORD_TIME", "%s", withoutPackage(err))
+	}
+	if err := (auth.Argon2Params{MemoryKiB: p.MemoryKiB, Time: 1, Threads: p.Threads}).Validate(); err != nil {
+		c.fault("PASSWORD_MEMORY_KIB", "%s", withoutPackage(err))
+	}
+	if c.PasswordWorkers < 0 {
+		c.fault("PASSWORD_WORKERS", "%d is too few; use 0 to go by the processors, or more", c.PasswordWorkers)
+	}
+}
+
+// withoutPackage is what an error of package auth says to an operator, who
+// knows settings and no packages, on one line.
+func withoutPackage(err error) string {
+	return strings.ReplaceAll(strings.TrimPrefix(err.Error(), "auth: "), "\n", ", ")
+}
+
+func (c *configuration) checkBackend() {
+	if c.AIProvider != "grpc" && c.AIProvider != "demo" {
+		c.fault("AI_PROVIDER", "%q is not there; use grpc or demo", c.AIProvider)
+	}
+	if c.AIContextBytes < 0 {
+		c.fault("AI_CONTEXT_BYTES", "%d is less than nothing; use 0 for all", c.AIContextBytes)
+	}
+	if c.AIContextMessages < 0 {
+		c.fault("AI_CONTEXT_MESSAGES", "%d is less than nothing; use 0 for all", c.AIContextMessages)
+	}
+	if !isHost(c.BackendHost) {
+		c.fault("GRPC_AI_BACKEND_HOST", "%q is not a host; write a name or an address without scheme and port", c.BackendHost)
+	}
+	if c.BackendPort < 1 || c.BackendPort > 65535 {
+		c.fault("GRPC_AI_BACKEND_PORT", "%d is not a port; use 1 to 65535", c.BackendPort)
+	}
+	if c.BackendCA == "" {
+		return
+	}
+	pem, err := os.ReadFile(c.BackendCA)
+	switch {
+	case !c.BackendTLS:
+		c.fault("GRPC_AI_BACKEND_CA", "is set, but is of no use without GRPC_AI_BACKEND_TLS=true")
+	case err != nil:
+		c.fault("GRPC_AI_BACKEND_CA", "%v", err)
+	case !x509.NewCertPool().AppendCertsFromPEM(pem):
+		c.fault("GRPC_AI_BACKEND_CA", "%s holds no certificate in PEM", c.BackendCA)
+	}
+}
+
+func (c *configuration) checkTimes() {
+	atLeast := func(name string, d, least time.Duration) {
+		if d < least {
+			c.fault(name, "%v is too short; use %v or more", d, least)
+		}
+	}
+	// The claims of a token count whole seconds.
+	atLeast("ACCESS_TOKEN_TTL", c.AccessTokenTTL, time.Second)
+	atLeast("REFRESH_IDLE_TTL", c.RefreshIdleTTL, max(time.Second, c.AccessTokenTTL))
+	atLeast("REFRESH_MAX_TTL", c.RefreshMaxTTL, max(time.Second, c.RefreshIdleTTL))
+	atLeast("AI_FIRST_CHUNK_TIMEOUT", c.AIFirstChunkTimeout, time.Millisecond)
+	atLeast("AI_CHUNK_TIMEOUT", c.AIChunkTimeout, time.Millisecond)
+	atLeast("DRAIN_TIMEOUT", c.DrainTimeout, 0)
+	atLeast("DEMO_TOKEN_DELAY", c.DemoTokenDelay, 0)
+}
+
+// sqlitePath is the file of an SQLite database, empty where the URL is
+// malformed, and false for another database.
+func (c *Config) sqlitePath() (string, bool) {
+	escaped, ok := strings.CutPrefix(c.DatabaseURL, "sqlite://")
+	path, err := url.PathUnescape(escaped)
+	if err != nil {
+		path = ""
+	}
+	return path, ok
+}
+
+// isHost reports whether s can be dialled or listened on: an IP address or a
+// host name, and nothing around it.
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return s != "" && !strings.ContainsAny(s, ":/@?#[]\\ \t\r\n")
+}
+
+// parseList parses the comma-separated entries of s, empty ones left out.
+func parseList[T any](s string, parse func(string) (T, error)) ([]T, error) {
+	var list []T
+	for entry := range strings.SplitSeq(s, ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		v, err := parse(entry)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// parseNetwork reads a network such as 10.0.0.0/8, or one address.
+func parseNetwork(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(s)
+	if err != nil || network.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q is not a network; write one such as 10.0.0.0/8, or an address", s)
+	}
+	return network.Masked(), nil
+}
+
+// parseOrigin reads an origin as a browser's Origin header writes it: scheme,
+// host, and a port that is not the scheme's own (RFC 6454, section 6.2). A
+// lone * stands for every origin.
+func parseOrigin(s string) (string, error) {
+	if s == "*" {
+		return s, nil
+	}
+	bad := fmt.Errorf("%q is not an origin; write scheme://host or scheme://host:port, without a path", s)
+	u, err := url.Parse(strings.ToLower(s))
+	if err != nil || u.Scheme == "" || u.Host == "" || !isHost(u.Hostname()) || strings.Contains(u.Host, "*") {
+		return "", bad
+	}
+	if u.String() != u.Scheme+"://"+u.Host {
+		return "", bad
+	}
+	if u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	}
+	return u.Scheme + "://" + u.Host, nil
+}

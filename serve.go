@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"parley/aigrpc"
+	"parley/aigrpc/demo"
+	"parley/auth"
+	"parley/handlers"
+	"parley/migrations"
+	"parley/models"
+	"parley/stream"
+)
+
+// serve answers HTTP until ctx ends, and then comes to an orderly end: clients
+// are sent elsewhere, running replies go on for cfg.DrainTimeout.
+func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	db, err := openDatabase(ctx, &cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	keys, err := keyRing(&cfg, log)
+	if err != nil {
+		return err
+	}
+	backend, err := dialBackend(&cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, backend.Close()) }()
+
+	hub := stream.NewHub(db, backend, stream.Config{
+		Replica:         rand.Text(),
+		ContextBytes:    cfg.AIContextBytes,
+		ContextMessages: cfg.AIContextMessages,
+		Model:           cfg.AIModel,
+	}, log)
+	revoked := auth.NewRevoked(time.Now)
+	api := handlers.New(handlers.Config{
+		DB:             db,
+		Tokens:         newTokens(&cfg, keys),
+		Passwords:      auth.NewPasswords(cfg.argon2(), cfg.passwordWorkers()),
+		Revoked:        revoked,
+		Hub:            hub,
+		Ready:          readiness(db, hub, backend),
+		CORSOrigins:    cfg.CORSOrigins,
+		TrustedProxies: cfg.TrustedProxies,
+		Version:        version(),
+		AccessTTL:      cfg.AccessTokenTTL,
+		Log:            log,
+	})
+
+	// The loops outlive ctx: an ending replica goes on saving its replies.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	defer stop()
+	loops.Go(func() { hub.Run(running) })
+	loops.Go(func() { followRevocations(running, db, revoked, log) })
+	loops.Go(func() { purgeExpired(running, db, log) })
+
+	return listen(ctx, &cfg, api, hub, log)
+}
+
+// listen serves api on the address that is set until ctx ends and hub has
+// drained.
+func listen(ctx context.Context, cfg *Config, api http.Handler, hub *stream.Hub, log *slog.Logger) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr())
+	if err != nil {
+		return fmt.Errorf("cannot listen; set HOST and PORT: %w", err)
+	}
+	server := &http.Server{
+		Handler:           api,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	// No WriteTimeout: it would cut streams. They have a deadline for each write.
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	log.Info("listening", "url", "http://"+listener.Addr().String(), "version", version())
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("ending; replies that run go on for a while", "at_most", cfg.DrainTimeout.String())
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
+	defer cancel()
+	hub.Drain(draining)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		server.Close() //nolint:errcheck // those who are left had their time
+	}
+	log.Info("ended")
+	return nil
+}
+
+// openDatabase opens the database and brings it up to date, or says that it is
+// not.
+func openDatabase(ctx context.Context, cfg *Config, log *slog.Logger) (*models.DB, error) {
+	db, err := models.Open(ctx, cfg.openURL())
+	if err != nil {
+		return nil, err
+	}
+	if cfg.MigrateOnStart {
+		err = migrations.Up(ctx, db.Bun(), func(name string) { log.Info("migrated", "migration", name) })
+	} else if n, perr := migrations.Pending(ctx, db.Bun()); perr == nil && n > 0 {
+		log.Warn("migrations are pending; parley migrate up applies them", "pending", n)
+	}
+	if errors.Is(err, migrations.ErrNewer) {
+		// In the middle of a deploy: the next version migrated first.
+		log.Warn("the database is of a newer version", "err", err)
+		err = nil
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("migrate the database: %w", err), db.Close())
+	}
+	return db, nil
+}
+
+// dialBackend returns the AI backend that is set. It need not be there yet.
+func dialBackend(cfg *Config) (*aigrpc.Client, error) {
+	deadlines := aigrpc.Deadlines{FirstChunk: cfg.AIFirstChunkTimeout, Chunk: cfg.AIChunkTimeout}
+	if cfg.AIProvider == "demo" {
+		return aigrpc.InProcess(demo.New(demo.Config{TokenDelay: cfg.DemoTokenDelay}), deadlines)
+	}
+	return aigrpc.Dial(aigrpc.Config{
+		Target:    net.JoinHostPort(cfg.BackendHost, strconv.Itoa(cfg.BackendPort)),
+		TLS:       cfg.BackendTLS,
+		CAFile:    cfg.BackendCA,
+		Token:     cfg.BackendToken,
+		Deadlines: deadlines,
+	})
+}
+
+// tokenParty is the issuer and the audience of tokens: what was signed for one
+// deployment is told apart by its keys, and all its replicas have the same.
+const tokenParty = "parley"
+
+func newTokens(cfg *Config, keys *auth.KeyRing) *auth.Tokens {
+	return auth.NewTokens(keys, auth.TokenConfig{
+		Issuer:         tokenParty,
+		Audience:       tokenParty,
+		AccessTTL:      cfg.AccessTokenTTL,
+		RefreshIdleTTL: cfg.RefreshIdleTTL,
+		RefreshMaxTTL:  cfg.RefreshMaxTTL,
+	})
+}
+
+// readiness tells what /readyz answers. The AI backend is told of and fails
+// nothing: accounts and history work without it.
+func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(context.Context) []handlers.Check {
+	return func(ctx context.Context) []handlers.Check {
+		checks := []handlers.Check{
+			{Name: "database", State: "ok"},
+			{Name: "migrations", State: "ok"},
+			{Name: "draining", State: "ok"},
+			{Name: "ai_backend", State: "ok"},
+		}
+		pending, err := migrations.Pending(ctx, db.Bun())
+		switch {
+		case errors.Is(err, migrations.ErrNewer):
+			checks[1].State = "newer than this program"
+		case err != nil:
+			checks[0].State, checks[0].Fails = "unreachable", true
+			checks[1].State = "unknown"
+		case pending > 0:
+			checks[1].State, checks[1].Fails = fmt.Sprintf("%d pending", pending), true
+		}
+		if hub.Draining() {
+			checks[2].State, checks[2].Fails = "ending", true
+		}
+		if backend.Health(ctx) != nil {
+			checks[3].State = "unreachable"
+		}
+		return checks
+	}
+}
+
+// followRevocations keeps revoked up to date with the database, until ctx ends.
+func followRevocations(ctx context.Context, db *models.DB, revoked *auth.Revoked, log *slog.Logger) {
+	var last int64
+	every(ctx, time.Second, func() {
+		list, err := db.Revocations(ctx, last)
+		if err != nil {
+			if ctx.Err() == nil {
+				log.Warn("revoked sessions cannot be read, trying again", "err", err)
+			}
+			return
+		}
+		for _, r := range list {
+			revoked.Add(r.SID, r.UserID, r.RevokedAt, r.ExpiresAt)
+			last = max(last, r.ID)
+		}
+	})
+}
+
+// purgeExpired deletes now and then what nobody can ask for any more.
+func purgeExpired(ctx context.Context, db *models.DB, log *slog.Logger) {
+	every(ctx, 10*time.Minute, func() {
+		if err := db.PurgeExpired(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			log.Warn("expired rows are not deleted, trying again", "err", err)
+		}
+	})
+}
+
+// every calls do at once and then at that interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		do()
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
