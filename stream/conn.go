@@ -36,9 +36,9 @@ const chunkRoom = 10
 //
 // Over HTTP/1.1 the connection is taken over from net/http, so that a stream
 // costs neither its goroutine nor its buffers, and the handler may return.
-// Where that cannot be done (HTTP/2) owned is false: the handler must stay
-// until the stream has ended.
-func open(w http.ResponseWriter, r *http.Request) (c conn, owned bool, err error) {
+// Where that cannot be done (HTTP/2) gone is not nil: the handler must stay
+// until the stream closes it.
+func open(w http.ResponseWriter, r *http.Request) (c conn, gone chan struct{}, err error) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
@@ -47,18 +47,18 @@ func open(w http.ResponseWriter, r *http.Request) (c conn, owned bool, err error
 	nc, _, err := rc.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
 		w.WriteHeader(http.StatusOK)
-		return &sharedConn{w: w, rc: rc}, false, nil
+		return &sharedConn{w: w, rc: rc}, make(chan struct{}), nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("stream: take over the connection: %w", err)
+		return nil, nil, fmt.Errorf("stream: take over the connection: %w", err)
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil {
 		nc.Close() //nolint:errcheck // it is broken already
-		return nil, false, fmt.Errorf("stream: take over the connection: %w", err)
+		return nil, nil, fmt.Errorf("stream: take over the connection: %w", err)
 	}
 	o := &ownedConn{conn: nc, chunked: r.ProtoAtLeast(1, 1)}
 	o.head = responseHead(h, o.chunked)
-	return o, true, nil
+	return o, nil, nil
 }
 
 // responseHead is the status line and the fields of h.

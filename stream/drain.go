@@ -64,13 +64,13 @@ func (h *Hub) letGo() {
 	h.closed = true
 	h.mu.Unlock()
 	close(h.closing)
-	rs := h.all(true)
-	for _, r := range rs {
+	for _, r := range h.all(true) {
 		r.stopWriting(errReleased)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storing)
 	defer cancel()
-	settled(ctx, &h.writers) // from then on nothing is added to a log
+	settled(ctx, &h.writers) // from then on nothing is added to a log, nor a reply
+	rs := h.all(true)
 	h.saveDue(ctx, time.Now(), 0)
 	for _, r := range rs {
 		r.mu.Lock()

@@ -52,33 +52,49 @@ func appendRetry(b []byte, ms int) []byte {
 	return append(b, "\n\n"...)
 }
 
+// A position is where a stream stands behind an event: what its id says.
+type position interface {
+	append(b []byte) []byte
+}
+
+func (id eventID) append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(id.attempt), 10)
+	b = append(b, '-')
+	return strconv.AppendInt(b, id.offset, 10)
+}
+
 // appendHead appends an event's first lines, up to and with "data: ".
-func appendHead(b []byte, event string, attempt int, offset int64) []byte {
+func appendHead[P position](b []byte, event string, at P) []byte {
 	b = append(b, "event: "...)
 	b = append(b, event...)
 	b = append(b, "\nid: "...)
-	b = strconv.AppendInt(b, int64(attempt), 10)
-	b = append(b, '-')
-	b = strconv.AppendInt(b, offset, 10)
+	b = at.append(b)
 	return append(b, "\ndata: "...)
 }
 
-func appendEvent(b []byte, event string, attempt int, offset int64, data any) []byte {
-	b = appendHead(b, event, attempt, offset)
+func appendEvent[P position](b []byte, event string, at P, data any) []byte {
+	b = appendHead(b, event, at)
 	b = appendJSON(b, data)
 	return append(b, "\n\n"...)
 }
 
-// appendToken appends message_token. It is the hot path: no allocation.
-func appendToken(b []byte, attempt int, offset int64, text []byte) []byte {
-	b = appendHead(b, "message_token", attempt, offset)
-	b = append(b, `{"text":`...)
+// appendToken appends message_token, with the message's id where a stream has
+// several. It is the hot path: no allocation.
+func appendToken[P position](b []byte, at P, messageID int64, text []byte) []byte {
+	b = appendHead(b, "message_token", at)
+	b = append(b, '{')
+	if messageID != 0 {
+		b = append(b, `"message_id":`...)
+		b = strconv.AppendInt(b, messageID, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"text":`...)
 	b = appendString(b, text)
 	return append(b, "}\n\n"...)
 }
 
-func appendReset(b []byte, messageID int64, attempt int) []byte {
-	return appendEvent(b, "message_reset", attempt, 0, struct {
+func appendReset[P position](b []byte, at P, messageID int64, attempt int) []byte {
+	return appendEvent(b, "message_reset", at, struct {
 		MessageID int64 `json:"message_id"`
 		Attempt   int   `json:"attempt"`
 	}{messageID, attempt})
@@ -90,14 +106,13 @@ type usageJSON struct {
 }
 
 // appendEnding appends the event that ends a reply with this text.
-func appendEnding(b []byte, messageID int64, attempt int, text []byte, e ending) []byte {
-	at := int64(len(text))
+func appendEnding[P position](b []byte, at P, messageID int64, text []byte, e ending) []byte {
 	if e.status == "failed" {
 		f, ok := failures[e.code]
 		if !ok {
 			f = failures[codeInternal]
 		}
-		return appendEvent(b, "error", attempt, at, struct {
+		return appendEvent(b, "error", at, struct {
 			Message   string `json:"message"`
 			Code      string `json:"code"`
 			Retryable bool   `json:"retryable"`
@@ -108,7 +123,7 @@ func appendEnding(b []byte, messageID int64, attempt int, text []byte, e ending)
 	if e.status == "stopped" {
 		event = "message_stopped"
 	}
-	return appendEvent(b, event, attempt, at, struct {
+	return appendEvent(b, event, at, struct {
 		MessageID    int64      `json:"message_id"`
 		FullText     string     `json:"full_text"`
 		FinishReason string     `json:"finish_reason"`
