@@ -202,6 +202,10 @@ func TestQueriesAreAnsweredByAnIndex(t *testing.T) {
 			"DELETE FROM idempotency_keys WHERE created_at < '2026-01-01 00:00:00+00:00'",
 			"idempotency_keys_created_at_idx",
 		},
+		"the events that lapsed": {
+			"SELECT user_id, seq FROM user_events WHERE created_at < '2026-01-01 00:00:00+00:00'",
+			"user_events_created_at_idx",
+		},
 	}
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		for name, test := range tests {

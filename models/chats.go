@@ -56,26 +56,27 @@ func (d *DB) CreateChat(ctx context.Context, userID int64, title string, titled 
 	return Chat{}, false, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
 }
 
-// insertChat adds the chat and the key with it. If the key is there, it is a
+// insertChat adds the chat, and the key with it. If the key is there, it is a
 // unique violation.
 func (d *DB) insertChat(ctx context.Context, chat Chat, key *IdempotencyKey) (Chat, error) {
 	created := chat
-	if key == nil {
-		_, err := d.write.NewInsert().Model(&created).Exec(ctx)
-		return created, classify(ctx, err)
-	}
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		created = chat
 		if _, err := tx.NewInsert().Model(&created).Exec(ctx); err != nil {
 			return err
 		}
-		answer, err := json.Marshal(created)
-		if err != nil {
-			return err
+		if key != nil {
+			answer, err := json.Marshal(created)
+			if err != nil {
+				return err
+			}
+			row := newKey(chat.UserID, key, chat.CreatedAt)
+			row.Answer = string(answer)
+			if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
+				return err
+			}
 		}
-		row := newKey(chat.UserID, key, chat.CreatedAt)
-		row.Answer = string(answer)
-		_, err = tx.NewInsert().Model(&row).Exec(ctx)
+		_, err := d.tell(ctx, tx, chat.UserID, UserEvent{Kind: EventChatCreated, ChatID: created.ID})
 		return err
 	})
 	return created, err
@@ -120,9 +121,17 @@ func (d *DB) Chat(ctx context.Context, userID, chatID int64) (Chat, error) {
 // RenameChat sets the title, which then stays. Errors as of Chat.
 func (d *DB) RenameChat(ctx context.Context, userID, chatID int64, title string) (Chat, error) {
 	var c Chat
-	err := d.write.NewRaw("UPDATE chats SET title = ?, titled = TRUE WHERE id = ? AND user_id = ? RETURNING *",
-		title, chatID, userID).Scan(ctx, &c)
-	if err = classify(ctx, err); err != nil {
+	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		c = Chat{}
+		err := tx.NewRaw("UPDATE chats SET title = ?, titled = TRUE WHERE id = ? AND user_id = ? RETURNING *",
+			title, chatID, userID).Scan(ctx, &c)
+		if err != nil {
+			return err
+		}
+		_, err = d.tell(ctx, tx, userID, UserEvent{Kind: EventChatUpdated, ChatID: chatID})
+		return err
+	})
+	if err != nil {
 		return Chat{}, d.whyNotChat(ctx, userID, chatID, err)
 	}
 	return c, nil
@@ -149,7 +158,10 @@ func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error
 		if err != nil && !isNoRows(err) {
 			return err
 		}
-		_, err = tx.NewRaw("DELETE FROM chats WHERE id = ?", chatID).Exec(ctx)
+		if _, err := tx.NewRaw("DELETE FROM chats WHERE id = ?", chatID).Exec(ctx); err != nil {
+			return err
+		}
+		_, err = d.tell(ctx, tx, userID, UserEvent{Kind: EventChatDeleted, ChatID: chatID})
 		return err
 	})
 	if err != nil {

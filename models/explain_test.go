@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -50,6 +51,10 @@ func TestPagesReadOneIndexWithoutSorting(t *testing.T) {
 		fill(t, db, other.ID, 500, 20_000)
 		chats, next, err := db.Chats(t.Context(), u.ID, models.Page{Limit: 20})
 		must(t, err)
+		_, err = db.Bun().NewRaw(`WITH RECURSIVE g (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 5000)
+			INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
+			SELECT users.id, i, 'message_created', ?, i, ? FROM g, users; ANALYZE`, chats[0].ID, time.Now()).Exec(t.Context())
+		must(t, err)
 		_, back, err := db.Messages(t.Context(), u.ID, chats[0].ID, models.Page{Limit: 10})
 		must(t, err)
 
@@ -81,6 +86,12 @@ func TestPagesReadOneIndexWithoutSorting(t *testing.T) {
 				postgres: `Index Scan Backward using messages_chat_id_id_idx on messages`,
 				sqlite:   `SEARCH m USING INDEX messages_chat_id_id_idx \(chat_id=\? AND id<\?\)`,
 				badToo:   "Seq Scan on messages",
+			},
+			"what happened to a user": {
+				read:     func() error { _, err := db.UserEvents(t.Context(), u.ID, 0, 100); return err },
+				postgres: `(?s)Index Scan using user_events_pkey on user_events.*Index Scan using chats_pkey.*Index Scan using messages_pkey`,
+				sqlite:   `^SEARCH e USING PRIMARY KEY \(user_id=\? AND seq>\?\)\nSEARCH chat USING INTEGER PRIMARY KEY .*\nSEARCH message USING INTEGER PRIMARY KEY`,
+				badToo:   "Seq Scan",
 			},
 			"the messages before": {
 				read: func() error {

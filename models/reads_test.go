@@ -35,6 +35,10 @@ func TestReadsDoNotWaitForAWriter(t *testing.T) {
 				"Message":         func() error { _, err := db.Message(ctx, u.ID, ex.Reply.ID); return err },
 				"History":         func() error { _, err := db.History(ctx, chat.ID, ex.Reply.ID, 0, 0); return err },
 				"ReplyProgress":   func() error { _, err := db.ReplyProgress(ctx, ex.Reply.ID, 0); return err },
+				"UserEvents":      func() error { _, err := db.UserEvents(ctx, u.ID, 0, 10); return err },
+				"EventBounds":     func() error { _, _, err := db.EventBounds(ctx, u.ID); return err },
+				"LatestEvents":    func() error { _, err := db.LatestEvents(ctx, []int64{u.ID}); return err },
+				"RunningReplies":  func() error { _, err := db.RunningReplies(ctx, u.ID); return err },
 				"OrphanedReplies": func() error { _, err := db.OrphanedReplies(ctx, 10); return err },
 			} {
 				if err := read(); err != nil {

@@ -93,7 +93,8 @@ func (d *DB) ReleaseReply(ctx context.Context, messageID int64, fence int, owner
 const deadReplicas = time.Hour
 
 // PurgeExpired deletes what has no effect any more: idempotency keys after 24 h,
-// revocations and device sessions past their end, replicas long dead.
+// revocations and device sessions past their end, replicas long dead, events
+// after 15 minutes.
 func (d *DB) PurgeExpired(ctx context.Context, now time.Time) error {
 	now = d.stamp(now)
 	for _, purge := range []struct {
@@ -104,6 +105,7 @@ func (d *DB) PurgeExpired(ctx context.Context, now time.Time) error {
 		{"DELETE FROM revocations WHERE expires_at <= ?0", now},
 		{"DELETE FROM device_sessions WHERE expires_at <= ?0", now},
 		{"DELETE FROM replicas WHERE lease_until < ?0", now.Add(-deadReplicas)},
+		{purgeEvents, now.Add(-eventLifetime)},
 	} {
 		if _, err := d.write.NewRaw(purge.statement, purge.before).Exec(ctx); err != nil {
 			return classify(ctx, err)

@@ -125,13 +125,13 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if err != nil {
 		return Exchange{}, err
 	}
-	_, err = tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
-		VALUES (?, ?, ?, ?, ?, ?)`, ex.Reply.ID, chat.ID, w.UserID, user.ID, w.Owner, now).Exec(ctx)
-	if err != nil || w.Key == nil {
-		return ex, err
+	var events []UserEvent
+	if user.ID == w.MessageID { // Edit
+		events = append(events, UserEvent{Kind: EventMessageUpdated, ChatID: chat.ID, MessageID: user.ID})
 	}
-	row := newKey(w.UserID, w.Key, now)
-	row.MessageID = ex.Reply.ID
-	_, err = tx.NewInsert().Model(&row).Exec(ctx)
+	events = append(events,
+		UserEvent{Kind: EventMessagesDeleted, ChatID: chat.ID, MessageID: user.ID},
+		UserEvent{Kind: EventChatUpdated, ChatID: chat.ID})
+	err = d.beginReply(ctx, tx, &ex, w.Owner, w.Key, events...)
 	return ex, err
 }

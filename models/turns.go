@@ -24,6 +24,7 @@ type Exchange struct {
 	User     Message
 	Reply    Message
 	Replayed bool // it was stored before, under the same key
+	Followed bool // somebody follows what happens to the user, as FollowUsers said; not known of one that is Replayed
 }
 
 // AppendTurn stores the user's message and an empty reply that Owner is to
@@ -42,9 +43,9 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	}
 	args := d.turnArgs(turn)
 	for range raceAttempts {
-		chat, userMessageID, replyID, err := insert(ctx, args)
+		ex, err := insert(ctx, args)
 		if err == nil {
-			return args.exchange(chat, userMessageID, replyID), nil
+			return ex, nil
 		}
 		_, duplicate := uniqueViolation(err)
 		switch {
@@ -111,7 +112,9 @@ const (
 			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey + ` RETURNING *`
 )
 
-// insertTurnPostgres is one statement and so one round trip.
+// insertTurnPostgres is one statement and so one round trip. Its parts run in the
+// order in which they read from one another, so that the user's row comes last:
+// tell says why.
 //
 // Under READ COMMITTED the sends to one chat queue at the chat's row. The one
 // that waited sees the row as the first one left it, but everything else as of
@@ -120,15 +123,16 @@ const (
 // keys meet in the same way at the key's row.
 //
 // The reply's insert reads what the user's has returned, so its id is higher.
-func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Chat, int64, int64, error) {
-	first := raiseChat
+func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Exchange, error) {
+	first, happened := raiseChat, EventChatUpdated
 	if args.ChatID == 0 {
-		first = beginChat
+		first, happened = beginChat, EventChatCreated
 	}
 	var row struct {
 		Chat
 		UserMessageID int64
 		ReplyID       int64
+		Followed      bool
 	}
 	err := d.write.NewRaw(`
 		WITH chat AS (`+first+`),
@@ -140,45 +144,75 @@ func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Chat, int64
 			SELECT chat_id, 'assistant', '', 'streaming', ?now FROM asked RETURNING id),
 		running AS (
 			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
-			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now FROM asked, answer),
+			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now FROM asked, answer
+			RETURNING message_id AS reply_id, user_message_id),
 		keyed AS (
 			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
-			SELECT ?user_id, ?route, ?key, ?body_hash, 0, id, ?now FROM answer WHERE ?key <> '')
-		SELECT chat.*, asked.id AS user_message_id, answer.id AS reply_id FROM chat, asked, answer`,
-		args).Scan(ctx, &row)
-	return row.Chat, row.UserMessageID, row.ReplyID, err
+			SELECT ?user_id, ?route, ?key, ?body_hash, 0, reply_id, ?now FROM running WHERE ?key <> '' RETURNING key),
+		counted AS (
+			UPDATE users SET event_seq = event_seq + 3 FROM running LEFT JOIN keyed ON TRUE WHERE users.id = ?user_id
+			RETURNING event_seq, reply_id, user_message_id, COALESCE(followed_until > clock_timestamp(), FALSE) AS followed),
+		told AS (
+			INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
+			SELECT ?user_id, event_seq - 3 + n, kind, chat.id, about, ?now FROM chat, counted, LATERAL (VALUES
+				(1, '`+happened+`', NULL),
+				(2, '`+EventMessageCreated+`', user_message_id),
+				(3, '`+EventReply+`', reply_id)) AS event (n, kind, about))
+		SELECT chat.*, user_message_id, reply_id, followed FROM chat, counted`, args).Scan(ctx, &row)
+	ex := args.exchange(row.Chat, row.UserMessageID, row.ReplyID)
+	ex.Followed = row.Followed
+	return ex, err
 }
 
 // insertTurnSQLite is the same as a transaction, which has the write lock: what
 // its first statement has found stays true.
-func (d *DB) insertTurnSQLite(ctx context.Context, args turnArgs) (chat Chat, userMessageID, replyID int64, err error) {
-	first := raiseChat
+func (d *DB) insertTurnSQLite(ctx context.Context, args turnArgs) (ex Exchange, err error) {
+	first, happened := raiseChat, EventChatUpdated
 	if args.ChatID == 0 {
-		first = beginChat
+		first, happened = beginChat, EventChatCreated
 	}
 	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		chat = Chat{}
+		var chat Chat
 		if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
 			return err
 		}
-		ex := args.exchange(chat, 0, 0)
+		ex = args.exchange(chat, 0, 0)
 		for _, m := range []*Message{&ex.User, &ex.Reply} {
 			if _, err := tx.NewInsert().Model(m).Exec(ctx); err != nil {
 				return err
 			}
 		}
-		userMessageID, replyID = ex.User.ID, ex.Reply.ID
-		_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
-			VALUES (?, ?, ?, ?, ?, ?)`, replyID, chat.ID, args.UserID, userMessageID, args.Owner, args.Now).Exec(ctx)
-		if err != nil || args.Key == "" {
+		var key *IdempotencyKey
+		if args.Key != "" {
+			key = &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}
+		}
+		return d.beginReply(ctx, tx, &ex, args.Owner, key,
+			UserEvent{Kind: happened, ChatID: chat.ID},
+			UserEvent{Kind: EventMessageCreated, ChatID: chat.ID, MessageID: ex.User.ID})
+	})
+	return ex, err
+}
+
+// beginReply stores all of an exchange but its messages: that its reply runs, the
+// key if there is one, and what to tell the user, which ends with the reply. It
+// sets Followed.
+func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, owner string, key *IdempotencyKey, events ...UserEvent) error {
+	userID, now := ex.Chat.UserID, ex.Reply.CreatedAt
+	_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
+		VALUES (?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, userID, ex.User.ID, owner, now).Exec(ctx)
+	if err != nil {
+		return err
+	}
+	if key != nil {
+		row := newKey(userID, key, now)
+		row.MessageID = ex.Reply.ID
+		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
 			return err
 		}
-		row := newKey(args.UserID, &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}, args.Now)
-		row.MessageID = replyID
-		_, err = tx.NewInsert().Model(&row).Exec(ctx)
-		return err
-	})
-	return chat, userMessageID, replyID, err
+	}
+	events = append(events, UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})
+	ex.Followed, err = d.tell(ctx, tx, userID, events...)
+	return err
 }
 
 // whyNotTurn tells why a turn was refused: with the exchange of an earlier turn

@@ -80,10 +80,15 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 		_, err := db.Edit(ctx, models.Rewrite{UserID: 1, MessageID: 1, Content: "text"})
 		return err
 	},
-	"ReleaseReply":  func(ctx context.Context, db *models.DB) error { return db.ReleaseReply(ctx, 1, 1, "me") },
-	"RenewReplica":  func(ctx context.Context, db *models.DB) error { return db.RenewReplica(ctx, "me", time.Minute) },
-	"RemoveReplica": func(ctx context.Context, db *models.DB) error { return db.RemoveReplica(ctx, "me") },
-	"PurgeExpired":  func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now()) },
+	"ReleaseReply":   func(ctx context.Context, db *models.DB) error { return db.ReleaseReply(ctx, 1, 1, "me") },
+	"RenewReplica":   func(ctx context.Context, db *models.DB) error { return db.RenewReplica(ctx, "me", time.Minute) },
+	"RemoveReplica":  func(ctx context.Context, db *models.DB) error { return db.RemoveReplica(ctx, "me") },
+	"UserEvents":     func(ctx context.Context, db *models.DB) error { _, err := db.UserEvents(ctx, 1, 0, 1); return err },
+	"EventBounds":    func(ctx context.Context, db *models.DB) error { _, _, err := db.EventBounds(ctx, 1); return err },
+	"LatestEvents":   func(ctx context.Context, db *models.DB) error { _, err := db.LatestEvents(ctx, []int64{1}); return err },
+	"FollowUsers":    func(ctx context.Context, db *models.DB) error { return db.FollowUsers(ctx, []int64{1}, time.Second) },
+	"RunningReplies": func(ctx context.Context, db *models.DB) error { _, err := db.RunningReplies(ctx, 1); return err },
+	"PurgeExpired":   func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now()) },
 }
 
 func TestStorageTroubleIsUnavailableAndNothingElse(t *testing.T) {

@@ -1,0 +1,6 @@
+DROP TABLE user_events;
+
+ALTER TABLE users
+    DROP COLUMN event_seq,
+    DROP COLUMN followed_until,
+    RESET (fillfactor);
