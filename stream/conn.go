@@ -6,23 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
-
-// A conn is the way to one client. Its methods are called by one goroutine at
-// a time, but for abort.
-type conn interface {
-	// write sends p, of which the first chunkRoom bytes are free for its use,
-	// whole, or fails within stallLimit. After the last p the stream is closed
-	// in such a way that the client gets all that was written.
-	write(p []byte, last bool) error
-	// abort closes the connection at once; a write under way fails.
-	abort()
-}
-
-// stallLimit is how long one write may take: a client that reads nothing for
-// so long is let go.
-const stallLimit = 25 * time.Second
 
 // lingering is how long an ended connection stays half open, so that what a
 // client sent meanwhile does not reset it before it has read the end.
@@ -31,34 +17,51 @@ const lingering = 500 * time.Millisecond
 // chunkRoom is kept free in front of a buffer for the length of its chunk.
 const chunkRoom = 10
 
+// A conn is the way to one client: over HTTP/1.1 a connection that was taken
+// over from net/http, so that a stream costs neither its goroutine nor its
+// buffers; otherwise (HTTP/2) one that net/http keeps. Its methods are called
+// by one goroutine at a time, but for abort.
+type conn struct {
+	rc *http.ResponseController // of a connection that net/http keeps
+	w  http.ResponseWriter      // likewise
+
+	stall    time.Duration // how long one write may take
+	own      net.Conn      // the one that was taken over
+	head     []byte        // not sent yet
+	chunked  bool
+	deadline time.Time
+	direct   directWriter
+}
+
 // open answers r with the head of an event stream and returns the way to the
-// client. The head leaves with the first write.
-//
-// Over HTTP/1.1 the connection is taken over from net/http, so that a stream
-// costs neither its goroutine nor its buffers, and the handler may return.
-// Where that cannot be done (HTTP/2) gone is not nil: the handler must stay
-// until the stream closes it.
-func open(w http.ResponseWriter, r *http.Request) (c conn, gone chan struct{}, err error) {
+// client. The head leaves with the first write. Where gone is not nil the
+// handler must stay until the stream closes it. A write that takes longer than
+// stall fails.
+func open(w http.ResponseWriter, r *http.Request, stall time.Duration) (c *conn, gone chan struct{}, err error) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	rc := http.NewResponseController(w)
-	nc, _, err := rc.Hijack()
+	own, _, err := rc.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
 		w.WriteHeader(http.StatusOK)
-		return &sharedConn{w: w, rc: rc}, make(chan struct{}), nil
+		return &conn{w: w, rc: rc, stall: stall}, make(chan struct{}), nil
+	}
+	if err == nil {
+		if err = own.SetDeadline(time.Time{}); err != nil {
+			own.Close() //nolint:errcheck // it is broken already
+		}
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("stream: take over the connection: %w", err)
 	}
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		nc.Close() //nolint:errcheck // it is broken already
-		return nil, nil, fmt.Errorf("stream: take over the connection: %w", err)
+	c = &conn{own: own, stall: stall, chunked: r.ProtoAtLeast(1, 1)}
+	c.head = responseHead(h, c.chunked)
+	if sc, ok := own.(syscall.Conn); ok {
+		c.direct.raw, _ = sc.SyscallConn() // none: then without
 	}
-	o := &ownedConn{conn: nc, chunked: r.ProtoAtLeast(1, 1)}
-	o.head = responseHead(h, o.chunked)
-	return o, nil, nil
+	return c, nil, nil
 }
 
 // responseHead is the status line and the fields of h.
@@ -76,23 +79,9 @@ func responseHead(h http.Header, chunked bool) []byte {
 	return b.Bytes()
 }
 
-// An ownedConn is a connection taken over from net/http.
-type ownedConn struct {
-	conn     net.Conn
-	head     []byte
-	chunked  bool
-	deadline time.Time
-}
-
-func (c *ownedConn) write(p []byte, last bool) error {
-	// Moving the deadline costs more than looking at it: it is moved when a
-	// fifth of it has gone.
-	if now := time.Now(); c.deadline.Sub(now) < stallLimit*4/5 {
-		c.deadline = now.Add(stallLimit)
-		if err := c.conn.SetWriteDeadline(c.deadline); err != nil {
-			return fmt.Errorf("stream: set the deadline: %w", err)
-		}
-	}
+// frame makes p, of which the first chunkRoom bytes are free for its use, what
+// goes over the wire. It may share p's memory.
+func (c *conn) frame(p []byte, last bool) []byte {
 	if c.chunked {
 		p = frameChunk(p, last)
 	} else {
@@ -102,17 +91,11 @@ func (c *ownedConn) write(p []byte, last bool) error {
 		p = append(c.head, p...)
 		c.head = nil
 	}
-	if _, err := c.conn.Write(p); err != nil {
-		return fmt.Errorf("stream: write: %w", err)
-	}
-	if last {
-		c.linger()
-	}
-	return nil
+	return p
 }
 
-// frameChunk makes p, which begins with chunkRoom free bytes, one chunk of RFC
-// 9112, section 7.1, with the last chunk behind it where the body ends.
+// frameChunk makes p one chunk of RFC 9112, section 7.1, with the last chunk
+// behind it where the body ends.
 func frameChunk(p []byte, last bool) []byte {
 	n, at := len(p)-chunkRoom, chunkRoom-2
 	p[at], p[at+1] = '\r', '\n'
@@ -127,9 +110,56 @@ func frameChunk(p []byte, last bool) []byte {
 	return p
 }
 
-// linger closes the connection for writing, and whole after a while.
-func (c *ownedConn) linger() {
-	half, ok := c.conn.(interface{ CloseWrite() error })
+// write sends what frame returned whole, or fails when it takes too long.
+func (c *conn) write(p []byte) error {
+	if c.own == nil {
+		// A writer that knows no deadlines (a recorder) never makes one wait.
+		c.rc.SetWriteDeadline(time.Now().Add(c.stall)) //nolint:errcheck // see above
+		if _, err := c.w.Write(p); err != nil {
+			return fmt.Errorf("stream: write: %w", err)
+		}
+		if err := c.rc.Flush(); err != nil {
+			return fmt.Errorf("stream: flush: %w", err)
+		}
+		return nil
+	}
+	if err := c.keepDeadline(); err != nil {
+		return err
+	}
+	if _, err := c.own.Write(p); err != nil {
+		return fmt.Errorf("stream: write: %w", err)
+	}
+	return nil
+}
+
+// try sends as much of what frame returned as the system takes at once, and
+// returns how much that was.
+func (c *conn) try(p []byte) (int, error) {
+	// Nothing waits here, but the system refuses a write past the deadline.
+	if err := c.keepDeadline(); err != nil {
+		return 0, err
+	}
+	return c.direct.try(p)
+}
+
+// keepDeadline sees to it that a write has time enough. Moving the deadline
+// costs more than looking at it: it is moved when a fifth of it has gone.
+func (c *conn) keepDeadline() error {
+	now := time.Now()
+	if c.deadline.Sub(now) >= c.stall*4/5 {
+		return nil
+	}
+	c.deadline = now.Add(c.stall)
+	if err := c.own.SetWriteDeadline(c.deadline); err != nil {
+		return fmt.Errorf("stream: set the deadline: %w", err)
+	}
+	return nil
+}
+
+// end closes the stream after the last write, in such a way that the client
+// gets all that was written.
+func (c *conn) end() {
+	half, ok := c.own.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		c.abort()
 		return
@@ -137,27 +167,11 @@ func (c *ownedConn) linger() {
 	time.AfterFunc(lingering, c.abort)
 }
 
-func (c *ownedConn) abort() { c.conn.Close() } //nolint:errcheck // nothing is left to do
-
-// A sharedConn is a stream of a connection that net/http keeps.
-type sharedConn struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
-}
-
-func (c *sharedConn) write(p []byte, _ bool) error {
-	// A writer that knows no deadlines (a recorder) never makes one wait.
-	c.rc.SetWriteDeadline(time.Now().Add(stallLimit)) //nolint:errcheck // see above
-	if _, err := c.w.Write(p[chunkRoom:]); err != nil {
-		return fmt.Errorf("stream: write: %w", err)
+// abort ends the stream at once; a write under way fails.
+func (c *conn) abort() {
+	if c.own != nil {
+		c.own.Close() //nolint:errcheck // nothing is left to do
+		return
 	}
-	if err := c.rc.Flush(); err != nil {
-		return fmt.Errorf("stream: flush: %w", err)
-	}
-	return nil
-}
-
-// abort makes a write under way fail; the connection is net/http's to close.
-func (c *sharedConn) abort() {
-	c.rc.SetWriteDeadline(time.Now()) //nolint:errcheck // as in write
+	c.rc.SetWriteDeadline(time.Now()) //nolint:errcheck // as in write; the connection is net/http's to close
 }

@@ -41,6 +41,15 @@ func (h *Hub) moveAway() {
 		}
 		r.mu.Unlock()
 	}
+	h.feeds.each(0, (*feed).move)
+}
+
+// move sends the feed's client elsewhere.
+func (f *feed) move() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved = spread()
+	f.start()
 }
 
 // settled waits until there are none of what n counts, or ctx ends.
@@ -72,6 +81,7 @@ func (h *Hub) letGo() {
 	settled(ctx, &h.writers) // from then on nothing is added to a log, nor a reply
 	rs := h.all(true)
 	h.saveDue(ctx, time.Now(), 0)
+	var free []int64
 	for _, r := range rs {
 		r.mu.Lock()
 		fence, clean := r.fence, r.saved == int64(len(r.text)) && r.end == nil
@@ -82,7 +92,10 @@ func (h *Hub) letGo() {
 		}
 		if err := h.db.ReleaseReply(ctx, r.start.MessageID, fence, h.config.Replica); err != nil {
 			h.log.Warn("a reply is left for its lease to lapse", "message_id", r.start.MessageID, "err", err)
+			continue
 		}
+		free = append(free, r.start.MessageID)
 	}
+	h.tell(ctx, noticeFree, free...)
 	h.log.Info("let go of the replies that were not finished in time", "replies", len(rs))
 }

@@ -141,14 +141,23 @@ func (h *Hub) keepLease(ctx context.Context) {
 	if err := h.inspect(ctx); err != nil && ctx.Err() == nil {
 		h.log.Warn("the running replies cannot be looked after, trying again", "err", err)
 	}
-	if h.Draining() || asked.Sub(h.renewedSince) < h.config.Lease {
-		return
+	if !h.Draining() {
+		h.takeOrphans(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
 	}
+}
+
+// takeOrphans takes over the replies that nobody writes: those that were let go
+// of, and, if the owners' leases can be trusted, those of dead ones.
+func (h *Hub) takeOrphans(ctx context.Context, trusted bool) {
 	orphans, err := h.db.OrphanedReplies(ctx, maxTaken)
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("replies without an owner cannot be looked for, trying again", "err", err)
 	}
 	for _, o := range orphans {
+		// Of this replica's own the lease lapsed while this was asked: it lives.
+		if o.Owner != "" && !trusted || o.Owner == h.config.Replica {
+			continue
+		}
 		if err := h.take(ctx, o); err != nil && ctx.Err() == nil {
 			h.log.Warn("a reply cannot be taken over, trying again", "message_id", o.MessageID, "err", err)
 		}

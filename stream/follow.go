@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"sync"
@@ -16,7 +17,7 @@ type follower struct {
 	cursor
 
 	hub  *Hub
-	conn conn
+	conn *conn
 	gone chan struct{} // closed at the end; nil where nobody waits for it
 
 	running bool // run is under way
@@ -35,38 +36,84 @@ var buffers = sync.Pool{New: func() any {
 // maxKeptBuffer is the largest buffer in bytes that is kept for the next one.
 const maxKeptBuffer = 64 << 10
 
-// pump writes what fill appends, until that is nothing (ok is false), the last
-// of it was written, or a write fails, which aborts the connection. It reports
-// whether the stream has ended.
-func pump(c conn, fill func(b []byte) (_ []byte, last, ok bool)) (ended bool) {
+// A source is what a stream is filled from.
+type source interface {
+	// fill appends to b what there is to send. ok is false when that is nothing,
+	// and whoever wakes the source next must see to it that it is sent; last
+	// when the stream ends with it.
+	fill(b []byte) (_ []byte, last, ok bool)
+}
+
+// pump writes what there is to send, until there is nothing, the last of it was
+// written, or a write fails, which aborts the connection. rest, already framed,
+// goes first. It reports whether the stream has ended.
+func pump(c *conn, s source, rest []byte, last bool) (ended bool) {
 	buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put
 	defer buffers.Put(buf)
 	for {
-		b, last, ok := fill((*buf)[:chunkRoom])
-		if !ok {
+		if len(rest) > 0 {
+			if err := c.write(rest); err != nil {
+				c.abort()
+				return true
+			}
+		}
+		if last {
+			c.end()
+			return true
+		}
+		var b []byte
+		var ok bool
+		if b, last, ok = s.fill((*buf)[:chunkRoom]); !ok {
 			return false
 		}
 		if cap(b) <= maxKeptBuffer {
 			*buf = b
 		}
-		if err := c.write(b, last); err != nil {
-			c.abort()
-			return true
-		}
-		if last {
-			return true
-		}
+		rest = c.frame(b, last)
 	}
 }
 
 // run sends all that is ready, in as few writes as there are, and returns when
-// the client has caught up or the stream has ended.
-func (f *follower) run() {
-	if pump(f.conn, f.fill) {
-		f.reply.mu.Lock()
-		f.left = true
-		f.rest()
-		f.reply.mu.Unlock()
+// the client has caught up or the stream has ended. rest and last are what was
+// begun.
+func (f *follower) run(rest []byte, last bool) {
+	if pump(f.conn, f, rest, last) {
+		f.end()
+	}
+}
+
+// end takes the follower out of its reply: its stream has ended.
+func (f *follower) end() {
+	f.reply.mu.Lock()
+	f.left = true
+	f.rest()
+	f.reply.mu.Unlock()
+}
+
+// sendNow sends what is ready as run does, as far as that needs no waiting for
+// the client: a goroutine is started only for one that does not keep up.
+func (f *follower) sendNow() {
+	buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put
+	defer buffers.Put(buf)
+	for {
+		b, last, ok := f.fill((*buf)[:chunkRoom])
+		if !ok {
+			return
+		}
+		if cap(b) <= maxKeptBuffer {
+			*buf = b
+		}
+		p := f.conn.frame(b, last)
+		n, err := f.conn.try(p)
+		if err != nil {
+			f.conn.abort()
+			f.end()
+			return
+		}
+		if n < len(p) || last {
+			go f.run(bytes.Clone(p[n:]), last)
+			return
+		}
 	}
 }
 
@@ -117,7 +164,7 @@ func (f *follower) wake() {
 		return
 	}
 	f.running = true
-	go f.run()
+	go f.run(nil, false)
 }
 
 // rest says that nothing is written for the follower, and takes one that has
@@ -178,7 +225,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, userID, messageID in
 		}
 		f.pulse = true // there may be nothing to send for a while: open the stream
 	}
-	if f.conn, f.gone, err = open(w, r); err != nil {
+	if f.conn, f.gone, err = open(w, r, h.config.Stall); err != nil {
 		return err
 	}
 	h.attach(f)

@@ -46,16 +46,37 @@ func (h *Hub) write(r *reply, fence int, message string, from *takenText) {
 	}
 	h.writers.Add(1)
 	go func() {
-		defer h.writers.Add(-1)
-		defer cancel(nil)
-		h.generate(ctx, r, fence, message, from)
+		var history []models.Turn
+		err := h.persist(ctx, r, func(ctx context.Context) (err error) {
+			history, err = h.db.History(ctx, r.start.ChatID, r.start.UserMessageID, h.config.ContextBytes, h.config.ContextMessages)
+			return err
+		})
+		prompt := Prompt{
+			UserID:    r.start.userID,
+			ChatID:    r.start.ChatID,
+			MessageID: r.start.MessageID,
+			Message:   message,
+			History:   turns(history),
+			Model:     h.config.Model,
+		}
+		// A goroutine of its own waits for the tokens, for minutes: this one has
+		// the stack that a query needs.
+		go func() {
+			defer h.writers.Add(-1)
+			defer cancel(nil)
+			h.generate(ctx, r, fence, prompt, from, err)
+		}()
 	}()
 }
 
-// generate has the reply written and stores how it ended.
-func (h *Hub) generate(ctx context.Context, r *reply, fence int, message string, from *takenText) {
+// generate has the reply written and stores how it ended: by err, if that is
+// not nil.
+func (h *Hub) generate(ctx context.Context, r *reply, fence int, prompt Prompt, from *takenText, err error) {
 	e := ending{status: "complete", finishReason: "stop"}
-	err := h.compose(ctx, r, fence, message, from, &e)
+	if err == nil {
+		c := composition{hub: h, reply: r, fence: fence, prompt: prompt, ending: &e}
+		err = c.compose(ctx, from)
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -88,19 +109,7 @@ func (h *Hub) generate(ctx context.Context, r *reply, fence int, message string,
 // repeats what is saved there, it is taken to repeat also what was sent and
 // not saved, and nobody notices. If it says something else, readers with more
 // than the saved text begin anew, and the others go on.
-func (h *Hub) compose(ctx context.Context, r *reply, fence int, message string, from *takenText, e *ending) error {
-	history, err := h.db.History(ctx, r.start.ChatID, r.start.UserMessageID, h.config.ContextBytes, h.config.ContextMessages)
-	if err != nil {
-		return err
-	}
-	c := composition{hub: h, reply: r, fence: fence, ending: e, prompt: Prompt{
-		UserID:    r.start.userID,
-		ChatID:    r.start.ChatID,
-		MessageID: r.start.MessageID,
-		Message:   message,
-		History:   turns(history),
-		Model:     h.config.Model,
-	}}
+func (c *composition) compose(ctx context.Context, from *takenText) error {
 	if from == nil {
 		return c.ask(ctx, "", "")
 	}
@@ -259,8 +268,8 @@ func (h *Hub) endedBefore(r *reply) bool {
 	return true
 }
 
-// persist does what must be stored for a reply to go on, again and again while
-// the database is away. errDeleted, errLost and errReleased mean that this
+// persist does with the database what a reply needs to go on, again and again
+// while the database is away. errDeleted, errLost and errReleased mean that this
 // replica has nothing more to write.
 func (h *Hub) persist(ctx context.Context, r *reply, do func(context.Context) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -276,7 +285,7 @@ func (h *Hub) persist(ctx context.Context, r *reply, do func(context.Context) er
 			h.lose(r)
 			return errLost
 		}
-		h.log.Warn("a reply is not stored, trying again", "message_id", r.start.MessageID, "err", err)
+		h.log.Warn("a reply waits for the database", "message_id", r.start.MessageID, "err", err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -106,10 +106,15 @@ func start(t *testing.T, db *models.DB, b stream.Backend, change ...func(*stream
 	}()
 	r := &replica{Hub: hub, db: db, kill: sync.OnceFunc(func() { cancel(); <-done })}
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		id, err := strconv.ParseInt(strings.TrimPrefix(req.URL.Path, "/"), 10, 64)
-		if err == nil {
-			user, uerr := strconv.ParseInt(req.URL.Query().Get("user"), 10, 64)
-			err = errors.Join(uerr, hub.Serve(w, req, user, id, req.Header.Get("Last-Event-ID")))
+		user, err := strconv.ParseInt(req.URL.Query().Get("user"), 10, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		if last := req.Header.Get("Last-Event-ID"); req.URL.Path == "/events" {
+			err = hub.ServeEvents(w, req, user, last, tellKind)
+		} else {
+			id, perr := strconv.ParseInt(strings.TrimPrefix(req.URL.Path, "/"), 10, 64)
+			err = errors.Join(perr, hub.Serve(w, req, user, id, last))
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusTeapot)
@@ -186,10 +191,14 @@ type follow struct {
 // open follows a reply over HTTP.
 func (r *replica) open(t *testing.T, userID, messageID int64, lastID string) *follow {
 	t.Helper()
+	return r.get(t, fmt.Sprintf("/%d?user=%d", messageID, userID), lastID)
+}
+
+func (r *replica) get(t *testing.T, path, lastID string) *follow {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	url := fmt.Sprintf("%s/%d?user=%d", r.server.URL, messageID, userID)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,10 +23,12 @@ type Config struct {
 	Model           string        // asked of the backend ["": its choice]
 	MaxReplyBytes   int           // a longer answer is cut off [1 MiB]
 	FlushEvery      time.Duration // how often a reply is saved that is followed elsewhere [100ms]
-	SaveEvery       time.Duration // how often any other one is [1s]
+	SaveEvery       time.Duration // how often any other one is, at the most [2s]
 	PollEvery       time.Duration // how often the database is asked what happened elsewhere [1s]
 	Lease           time.Duration // a replica silent for so long has lost its replies [3s]
 	Heartbeat       time.Duration // between two comments to one client [10s]
+	Stall           time.Duration // a client that reads nothing for so long is let go [25s]
+	MaxLateness     time.Duration // no reply is taken while this process runs later than that [250ms]
 }
 
 func (c *Config) setDefaults() {
@@ -38,10 +40,12 @@ func (c *Config) setDefaults() {
 		value time.Duration
 	}{
 		{&c.FlushEvery, 100 * time.Millisecond},
-		{&c.SaveEvery, time.Second},
+		{&c.SaveEvery, 2 * time.Second},
 		{&c.PollEvery, time.Second},
 		{&c.Lease, 3 * time.Second},
 		{&c.Heartbeat, 10 * time.Second},
+		{&c.Stall, 25 * time.Second},
+		{&c.MaxLateness, 250 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -59,6 +63,7 @@ type Hub struct {
 
 	draining atomic.Bool
 	streams  atomic.Int64 // open ones
+	late     atomic.Int64 // how late this process runs, in nanoseconds
 	writers  atomic.Int64 // replies being written here, and turns being stored
 	saving   sync.Mutex   // one statement at a time: the next begins where it ended
 
@@ -68,6 +73,10 @@ type Hub struct {
 	closing chan struct{} // closed with it
 
 	stale chan struct{} // there is something to read of a reply that is written elsewhere
+	free  chan struct{} // another replica let go of replies
+
+	feeds     feeds
+	feedsKept time.Time // pollFeeds': when the users were last said to be followed
 
 	renewed, renewedSince time.Time // keepLease's
 	inspected             time.Time // likewise: when all replies were looked at
@@ -82,6 +91,8 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 		replies: make(map[int64]*reply),
 		closing: make(chan struct{}),
 		stale:   make(chan struct{}, 1),
+		free:    make(chan struct{}, 1),
+		feeds:   feeds{of: make(map[int64]map[*feed]struct{})},
 	}
 }
 
@@ -121,6 +132,9 @@ func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Conte
 	if h.Draining() {
 		return models.Exchange{}, ErrDraining
 	}
+	if h.Lateness() > h.config.MaxLateness {
+		return models.Exchange{}, ErrOverloaded
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
 	defer cancel()
 	ex, err := store(ctx)
@@ -135,6 +149,10 @@ func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Conte
 		userID:        userID,
 	}, ex.Reply.Attempt, "")
 	h.write(r, 1, ex.User.Content, nil)
+	h.changedHere(userID)
+	if ex.Followed {
+		h.tell(ctx, noticeUser, userID)
+	}
 	return ex, nil
 }
 
@@ -177,6 +195,9 @@ func (h *Hub) Forget(ctx context.Context, messageID int64) {
 
 // Draining reports whether the replica has been told to end.
 func (h *Hub) Draining() bool { return h.draining.Load() }
+
+// Streams counts the streams that are open.
+func (h *Hub) Streams() int64 { return h.streams.Load() }
 
 // lookup returns the reply that this replica writes or follows, or nil.
 func (h *Hub) lookup(messageID int64) *reply {
@@ -274,18 +295,21 @@ func (h *Hub) Run(ctx context.Context) {
 		do    func(context.Context)
 	}{
 		{h.config.FlushEvery, h.save},
-		{h.config.PollEvery, h.keepLease},
+		{h.config.PollEvery, h.pollFeeds},
 		{h.config.Heartbeat / 4, func(context.Context) { h.beat(time.Now()) }},
 	} {
-		loops.Go(func() { every(ctx, l.every, l.do) })
+		loops.Go(func() { every(ctx, l.every, nil, l.do) })
 	}
+	loops.Go(func() { every(ctx, h.config.PollEvery, h.free, h.keepLease) })
 	loops.Go(func() { h.mirrorAll(ctx) })
 	loops.Go(func() { h.listen(ctx) })
+	loops.Go(func() { h.feelPressure(ctx) })
 	loops.Wait()
 }
 
-// every calls do at once and then at that interval, until ctx ends.
-func every(ctx context.Context, interval time.Duration, do func(context.Context)) {
+// every calls do at once, at that interval, and when sooner has something,
+// until ctx ends.
+func every(ctx context.Context, interval time.Duration, sooner <-chan struct{}, do func(context.Context)) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
@@ -294,6 +318,7 @@ func every(ctx context.Context, interval time.Duration, do func(context.Context)
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-sooner:
 		}
 	}
 }
@@ -310,6 +335,14 @@ func (h *Hub) beat(now time.Time) {
 		}
 		r.mu.Unlock()
 	}
+	h.feeds.each(0, func(f *feed) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if now.Sub(f.beat) >= h.config.Heartbeat {
+			f.pulse, f.beat = true, now
+			f.start()
+		}
+	})
 }
 
 // spread returns a reconnection time in milliseconds, so that the clients of

@@ -15,6 +15,8 @@ const (
 	noticeWatch = "watch" // somebody follows these replies elsewhere
 	noticeStop  = "stop"  // the user wants these replies stopped
 	noticeGone  = "gone"  // these replies were deleted
+	noticeFree  = "free"  // these replies were let go of
+	noticeUser  = "user"  // something was stored for these users
 )
 
 // maxTold is how many ids one notice has at the most.
@@ -40,15 +42,16 @@ func (h *Hub) tell(ctx context.Context, what string, ids ...int64) {
 
 // listen hears what other replicas tell, until ctx ends.
 func (h *Hub) listen(ctx context.Context) {
-	every(ctx, h.config.PollEvery, func(ctx context.Context) {
+	every(ctx, h.config.PollEvery, nil, func(ctx context.Context) {
 		if err := h.db.Listen(ctx, h.readAll, h.hear); err != nil && ctx.Err() == nil {
 			h.log.Warn("notices of other replicas are not heard, trying again", "err", err)
 		}
 	})
 }
 
-// readAll has all replies read that are written elsewhere.
+// readAll has all read that happened elsewhere.
 func (h *Hub) readAll() {
+	h.feeds.each(0, func(f *feed) { f.wake(true) })
 	for _, r := range h.all(false) {
 		h.refresh(r)
 	}
@@ -59,8 +62,14 @@ func (h *Hub) refresh(r *reply) {
 	r.mu.Lock()
 	r.stale = true
 	r.mu.Unlock()
+	signal(h.stale)
+}
+
+// signal says once that there is something to do, however often it is called
+// until somebody does it.
+func signal(c chan<- struct{}) {
 	select {
-	case h.stale <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -76,6 +85,14 @@ func (h *Hub) hear(notice string) {
 		if err != nil {
 			h.log.Warn("a notice makes no sense", "err", fmt.Errorf("stream: %w", err))
 			return
+		}
+		switch words[0] {
+		case noticeUser:
+			h.changedHere(id)
+			continue
+		case noticeFree:
+			signal(h.free)
+			continue
 		}
 		r := h.lookup(id)
 		if r == nil {

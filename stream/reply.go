@@ -19,17 +19,20 @@ type reply struct {
 	text      []byte // appended to, never changed: a part of it may be read unlocked
 	end       *ending
 	followers map[*follower]struct{}
+	feeds     map[*feed]struct{}
 	awaiting  int           // callers that hold it
 	stale     bool          // written elsewhere, and there is more of it
 	done      chan struct{} // closed with end, or when this replica lets go of the reply
 
 	// The writing side, where this replica has it.
-	fence    int                     // of ownership: every write names it; 0 elsewhere
-	saved    int64                   // bytes of text that the database has
-	savedAt  time.Time               // when the text was last saved
-	watched  time.Time               // until then somebody follows elsewhere: save often
-	finished bool                    // the ending is being stored: the saver keeps out
-	cancel   context.CancelCauseFunc // ends the backend's call
+	fence   int       // of ownership: every write names it; 0 elsewhere
+	saved   int64     // bytes of text that the database has
+	savedAt time.Time // when the text was last saved
+
+	appendedAt time.Time               // when text was last appended
+	watched    time.Time               // until then somebody follows elsewhere: save often
+	finished   bool                    // the ending is being stored: the saver keeps out
+	cancel     context.CancelCauseFunc // ends the backend's call
 }
 
 // startInfo is what message_start says.
@@ -48,6 +51,7 @@ func newReply(start startInfo, attempt int, text string) *reply {
 		attempt:   attempt,
 		text:      []byte(text),
 		followers: make(map[*follower]struct{}),
+		feeds:     make(map[*feed]struct{}),
 		done:      make(chan struct{}),
 	}
 }
@@ -56,10 +60,18 @@ func newReply(start startInfo, attempt int, text string) *reply {
 // who wait for it going. errLost for an owner that is none any more; errTooLong
 // when there was no room for all of the text.
 func (r *reply) append(fence int, text string, limit int) error {
+	direct, err := r.extend(fence, text, limit, time.Now())
+	if direct != nil {
+		direct.sendNow()
+	}
+	return err
+}
+
+func (r *reply) extend(fence int, text string, limit int, now time.Time) (direct *follower, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fence != fence {
-		return errLost
+		return nil, errLost
 	}
 	room := limit - len(r.text)
 	whole := len(text) <= room
@@ -72,12 +84,34 @@ func (r *reply) append(fence int, text string, limit int) error {
 	}
 	if text != "" {
 		r.text = append(r.text, text...)
-		r.wakeAll()
+		direct = r.wakeAllButOne(now)
 	}
 	if !whole {
-		return errTooLong
+		return direct, errTooLong
 	}
-	return nil
+	return direct, nil
+}
+
+// flood is the time between two pieces of text below which they come faster
+// than writing each is worth: a goroutine that is started for the first finds
+// those that came meanwhile.
+const flood = 2 * time.Millisecond
+
+// wakeAllButOne is wakeAll, but for a reader that the caller may serve itself
+// once it has let go of r.mu: the only one, of text that comes at a pace.
+func (r *reply) wakeAllButOne(now time.Time) (direct *follower) {
+	paced := now.Sub(r.appendedAt) >= flood
+	r.appendedAt = now
+	if paced && len(r.followers) == 1 {
+		for f := range r.followers {
+			if !f.running && !f.left && f.conn.direct.raw != nil {
+				f.running = true
+				direct = f
+			}
+		}
+	}
+	r.wakeAll()
+	return direct
 }
 
 // replace begins another attempt's log with a text that is saved. Its first
@@ -121,6 +155,9 @@ func (r *reply) letGo() {
 func (r *reply) wakeAll() {
 	for f := range r.followers {
 		f.wake()
+	}
+	for f := range r.feeds {
+		f.wake(false)
 	}
 }
 

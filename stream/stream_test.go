@@ -405,6 +405,67 @@ func TestADeletedChatEndsItsReply(t *testing.T) {
 	})
 }
 
+// A stream outlives the deadline of each of its writes.
+func TestAStreamHasNoTimeLimit(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		words := make(chan string)
+		r := start(t, db, steps(words), func(c *stream.Config) { c.Stall = 50 * time.Millisecond })
+		ex := r.send(t, user, chat, "hello")
+		f := r.open(t, user, ex.Reply.ID, "")
+		f.next()
+		for range 4 {
+			time.Sleep(60 * time.Millisecond) // longer than a write may take
+			words <- "word "
+			f.next()
+		}
+		close(words)
+		if e, ok := f.next(); !ok || e.name != "message_complete" {
+			t.Errorf("it ends with %+v", e)
+		}
+	})
+}
+
+// Who reads nothing is let go, harms nobody, and loses nothing.
+func TestAStuckReader(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		words := make(chan string)
+		r := start(t, db, steps(words), func(c *stream.Config) {
+			c.Stall, c.MaxReplyBytes = 2*time.Second, 64<<20
+		})
+		ex := r.send(t, user, chat, "hello")
+		stuck, well := r.open(t, user, ex.Reply.ID, ""), r.open(t, user, ex.Reply.ID, "")
+		var tr transcript
+		e, _ := stuck.next()
+		lastID := e.id
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for _, e := range well.all() {
+				tr.take(t, e)
+			}
+		}()
+		word := strings.Repeat("more than the system keeps for a client ", 1<<13)
+		for range 24 {
+			words <- word
+		}
+		until(t, "the stuck reader is let go", func() bool { return r.Streams() == 1 })
+		close(words)
+		<-done
+		if want := strings.Repeat(word, 24); tr.text != want || tr.ending.name != "message_complete" {
+			t.Errorf("the other reader has %d bytes of %d", len(tr.text), len(want))
+		}
+		again := transcript{}
+		for _, e := range r.open(t, user, ex.Reply.ID, lastID).all() {
+			again.take(t, e)
+		}
+		if again.text != tr.text {
+			t.Errorf("the stuck reader has %d bytes after it came back", len(again.text))
+		}
+	})
+}
+
 func TestHeartbeats(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)

@@ -1,0 +1,368 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"parley/models"
+)
+
+// A feed is one client of all that happens to a user: what was stored (chats,
+// messages, deletions), read from the database, and the replies that run,
+// each followed with a cursor. Like a follower it has a goroutine only while
+// there is something to send.
+type feed struct {
+	hub    *Hub
+	userID int64
+	encode Encode
+	conn   *conn
+	gone   chan struct{} // closed at the end; nil where nobody waits for it
+
+	mu      sync.Mutex // after any reply's
+	running bool       // run is under way
+	woken   bool       // something happened since it looked
+	news    bool       // something may have been stored since it looked
+	left    bool       // the feed is through
+	pulse   bool       // a comment is due
+	moved   int        // send the client elsewhere: its reconnection time in ms; 0: no
+	beat    time.Time
+	seen    int64 // at.seq, for others to read
+
+	// Of whoever runs it.
+	at     feedID
+	tracks []*track
+	known  map[int64]bool // replies that were followed before their event was read
+	opened bool           // the first event was sent
+	resync bool           // the client has missed what is not kept any more
+}
+
+// Encode says what an event of the user's is called and what its data is; ok is
+// false for one that there is nothing to say about any more.
+type Encode func(e models.UserEvent) (name string, data any, ok bool)
+
+// A track is a reply that a feed follows.
+type track struct {
+	cursor
+	done bool
+}
+
+// maxTracks bounds the replies that one feed follows at once. Further ones wait
+// for their turn.
+const maxTracks = 32
+
+// ServeEvents answers with all that happens to a user from now on, or from
+// behind the event with id lastID, if that is kept still; otherwise it says so
+// with a resync event. It returns as Serve does.
+func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, userID int64, lastID string, encode Encode) error {
+	f := &feed{
+		hub: h, userID: userID, encode: encode, beat: time.Now(),
+		woken: true, news: true, known: make(map[int64]bool),
+	}
+	err := f.begin(r.Context(), lastID)
+	if err == nil {
+		f.conn, f.gone, err = open(w, r, h.config.Stall)
+	}
+	if err != nil {
+		f.close()
+		return err
+	}
+	h.feeds.add(f)
+	if h.Draining() {
+		f.move()
+	}
+	f.wake(false)
+	stay(r.Context(), f.gone, f.leave)
+	return nil
+}
+
+// begin puts the feed where the client stands.
+func (f *feed) begin(ctx context.Context, lastID string) error {
+	oldest, latest, err := f.hub.db.EventBounds(ctx, f.userID)
+	if err != nil {
+		return err
+	}
+	if lastID != "" {
+		at, err := parseFeedID(lastID)
+		if err != nil {
+			return err
+		}
+		if at.seq > latest {
+			return ErrInvalidEventID
+		}
+		if at.seq >= oldest-1 {
+			f.at.seq, f.opened = at.seq, true
+			f.pulse = true // there may be nothing to send for a while: open the stream
+			return f.resume(ctx, at.places)
+		}
+		f.resync = true
+	}
+	f.at.seq = latest
+	running, err := f.hub.db.RunningReplies(ctx, f.userID)
+	if err != nil {
+		return err
+	}
+	for _, id := range running[:min(len(running), maxTracks)] {
+		f.known[id] = true
+		if err := f.follow(ctx, place{messageID: id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resume follows the replies that the client has a part of.
+func (f *feed) resume(ctx context.Context, places []place) error {
+	for _, p := range places {
+		f.known[p.messageID] = true
+		if err := f.follow(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow adds a reply to those that are followed, from that place on. One that
+// is gone is passed over: its deletion is an event too.
+func (f *feed) follow(ctx context.Context, from place) error {
+	r, err := f.hub.find(ctx, f.userID, from.messageID)
+	if isGone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t := &track{cursor: cursor{reply: r}}
+	if from.id != (eventID{}) {
+		if _, err := t.resume(from.id, f.hub.config.MaxReplyBytes); err != nil {
+			f.hub.release(r)
+			return err
+		}
+	}
+	f.tracks = append(f.tracks, t)
+	r.mu.Lock()
+	r.feeds[f] = struct{}{}
+	r.mu.Unlock()
+	return nil
+}
+
+// unfollow lets go of the replies that are done, or of all.
+func (f *feed) unfollow(all bool) {
+	f.tracks = slices.DeleteFunc(f.tracks, func(t *track) bool {
+		if !t.done && !all {
+			return false
+		}
+		t.reply.mu.Lock()
+		delete(t.reply.feeds, f)
+		t.reply.mu.Unlock()
+		f.hub.release(t.reply)
+		return true
+	})
+}
+
+// wake sets the feed going; news says that something may have been stored.
+func (f *feed) wake(news bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.woken = true
+	f.news = f.news || news
+	f.start()
+}
+
+// start has the feed run, if it does not. f.mu is held.
+func (f *feed) start() {
+	if !f.running && !f.left {
+		f.running = true
+		go f.run()
+	}
+}
+
+func (f *feed) run() {
+	ended := pump(f.conn, f, nil, false)
+	f.mu.Lock()
+	f.left = f.left || ended
+	left := f.left
+	f.mu.Unlock()
+	if left {
+		f.close()
+	}
+}
+
+// close takes the feed out of everything; it has no goroutine any more.
+func (f *feed) close() {
+	f.unfollow(true)
+	if f.hub.feeds.remove(f) && f.gone != nil {
+		close(f.gone)
+	}
+}
+
+// leave ends the feed from outside.
+func (f *feed) leave() {
+	f.mu.Lock()
+	f.left = true
+	idle := !f.running
+	f.mu.Unlock()
+	f.conn.abort()
+	if idle {
+		f.close()
+	}
+}
+
+// fill appends what there is to send. Where that is nothing the feed rests.
+func (f *feed) fill(b []byte) (_ []byte, last, ok bool) {
+	empty := len(b)
+	for {
+		f.mu.Lock()
+		woken, news, pulse, moved := f.woken, f.news, f.pulse, f.moved
+		if f.left || !woken && !pulse && moved == 0 {
+			f.running = false
+			f.mu.Unlock()
+			return b, false, false
+		}
+		f.woken, f.news, f.pulse = false, false, false
+		f.mu.Unlock()
+
+		if pulse {
+			b = append(b, comment...)
+		}
+		b = f.appendOpening(b)
+		if news {
+			b = f.appendStored(b)
+		}
+		b = f.appendReplies(b)
+		if moved > 0 {
+			return appendRetry(b, moved), true, true
+		}
+		if len(b) > empty {
+			return b, false, true
+		}
+	}
+}
+
+// appendOpening appends the first event: the client has an id from then on.
+func (f *feed) appendOpening(b []byte) []byte {
+	if f.opened {
+		return b
+	}
+	f.opened = true
+	name := "ready"
+	if f.resync {
+		name = "resync"
+	}
+	b = append(b, retryStart...)
+	return appendEvent(b, name, f.place(nil, eventID{}), struct{}{})
+}
+
+// maxStored is how many stored events are read at once.
+const maxStored = 100
+
+// appendStored appends what was stored, and follows the replies that began.
+func (f *feed) appendStored(b []byte) []byte {
+	ctx, cancel := context.WithTimeout(context.Background(), storing)
+	defer cancel()
+	events, err := f.hub.db.UserEvents(ctx, f.userID, f.at.seq, maxStored)
+	if err != nil {
+		f.hub.log.Warn("a user's events cannot be read, trying again", "user_id", f.userID, "err", err)
+		return b
+	}
+	for _, e := range events {
+		if e.Kind == models.EventReply && !f.known[e.MessageID] {
+			if len(f.tracks) >= maxTracks {
+				return b // its turn comes when another one is done
+			}
+			if err := f.follow(ctx, place{messageID: e.MessageID}); err != nil {
+				f.hub.log.Warn("a reply cannot be followed, trying again", "message_id", e.MessageID, "err", err)
+				return b
+			}
+		}
+		f.stand(e.Seq)
+		if e.Kind == models.EventReply {
+			continue
+		}
+		if name, data, ok := f.encode(e); ok {
+			b = appendEvent(b, name, f.place(nil, eventID{}), data)
+		}
+	}
+	if len(events) == maxStored {
+		f.mu.Lock()
+		f.woken, f.news = true, true
+		f.mu.Unlock()
+	}
+	return b
+}
+
+// stand notes that the stored events up to seq were sent.
+func (f *feed) stand(seq int64) {
+	f.at.seq = seq
+	f.mu.Lock()
+	f.seen = seq
+	f.mu.Unlock()
+}
+
+// appendReplies appends what there is of the replies that are followed.
+func (f *feed) appendReplies(b []byte) []byte {
+	done := false
+	for _, t := range f.tracks {
+		for {
+			t.reply.mu.Lock()
+			s, some := t.next()
+			t.reply.mu.Unlock()
+			if !some {
+				break
+			}
+			t.done = s.end != nil
+			b = f.appendStep(b, t, s)
+			if done = done || t.done; t.done {
+				break
+			}
+		}
+	}
+	if done {
+		f.unfollow(false)
+		f.mu.Lock()
+		f.woken, f.news = true, true // those who waited for their turn
+		f.mu.Unlock()
+	}
+	return b
+}
+
+// appendStep appends what is new of one reply.
+func (f *feed) appendStep(b []byte, t *track, s step) []byte {
+	id := t.reply.start.MessageID
+	// Each event's id says how far the client is with it, and not further.
+	at := f.place(t, eventID{attempt: s.at.attempt})
+	if s.start != nil {
+		b = appendEvent(b, "message_start", at, s.start)
+	}
+	if s.reset {
+		b = appendReset(b, at, id, s.at.attempt)
+	}
+	at = f.place(t, s.at)
+	if len(s.text) > 0 {
+		b = appendToken(b, at, id, s.text)
+	}
+	if s.end != nil {
+		b = appendEnding(b, f.place(nil, s.at), id, s.whole, *s.end)
+	}
+	return b
+}
+
+// place is where the feed stands once moved has come to id. A reply that is
+// done has no place.
+func (f *feed) place(moved *track, id eventID) *feedID {
+	f.at.places = f.at.places[:0]
+	for _, t := range f.tracks {
+		switch {
+		case t == moved:
+			f.at.places = append(f.at.places, place{t.reply.start.MessageID, id})
+		case t.done:
+		case t.begun:
+			f.at.places = append(f.at.places, place{t.reply.start.MessageID, eventID{t.attempt, t.at}})
+		default:
+			f.at.places = append(f.at.places, place{messageID: t.reply.start.MessageID})
+		}
+	}
+	return &f.at
+}

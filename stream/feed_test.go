@@ -1,0 +1,235 @@
+package stream_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parley/models"
+	"parley/stream"
+)
+
+// tellKind is an Encode that says what changed and nothing more of it.
+func tellKind(e models.UserEvent) (string, any, bool) {
+	return e.Kind, map[string]int64{"chat": e.ChatID, "message": e.MessageID}, true
+}
+
+// feed follows all that happens to a user.
+func (r *replica) feed(t *testing.T, userID int64, lastID string) *follow {
+	t.Helper()
+	return r.get(t, fmt.Sprintf("/events?user=%d", userID), lastID)
+}
+
+// told reads events until n of them are there, each as its name and data.
+func told(t *testing.T, f *follow, n int) (events []string) {
+	t.Helper()
+	for range n {
+		e, ok := f.next()
+		if !ok {
+			t.Fatalf("the feed has ended after %q", events)
+		}
+		events = append(events, e.name+" "+e.data)
+	}
+	return events
+}
+
+func TestAFeedTellsAllThatHappens(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		words := make(chan string)
+		r, elsewhere := start(t, db, steps(words)), start(t, db, says())
+		here, there := r.feed(t, user, ""), elsewhere.feed(t, user, "")
+		for name, f := range map[string]*follow{"here": here, "there": there} {
+			if diff := cmp.Diff([]string{"ready {}"}, told(t, f, 1)); diff != "" {
+				t.Errorf("%s it begins with (-want +got):\n%s", name, diff)
+			}
+		}
+		ex := r.send(t, user, 0, "hello")
+		chat, reply := ex.Chat.ID, ex.Reply.ID
+		change := func(kind string, message int64) string {
+			return fmt.Sprintf(`%s {"chat":%d,"message":%d}`, kind, chat, message)
+		}
+		want := []string{
+			change("chat_created", 0),
+			change("message_created", ex.User.ID),
+			fmt.Sprintf(`message_start {"chat_id":%d,"user_message_id":%d,"message_id":%d,"title":"hello"}`, chat, ex.User.ID, reply),
+		}
+		got := map[*follow][]string{here: told(t, here, 3), there: told(t, there, 3)}
+		for _, w := range []string{"one ", "two"} {
+			words <- w
+			token := fmt.Sprintf(`message_token {"message_id":%d,"text":%q}`, reply, w)
+			want = append(want, token)
+			for f := range got {
+				got[f] = append(got[f], told(t, f, 1)...)
+			}
+		}
+		close(words)
+		want = append(want,
+			fmt.Sprintf(`message_complete {"message_id":%d,"full_text":"one two","finish_reason":"stop"}`, reply),
+			change("chat_updated", 0), change("chat_deleted", 0))
+		for f := range got {
+			got[f] = append(got[f], told(t, f, 1)...)
+		}
+		if _, err := db.RenameChat(t.Context(), user, chat, "Greetings"); err != nil {
+			t.Fatal(err)
+		}
+		r.Changed(t.Context(), user)
+		for f := range got {
+			got[f] = append(got[f], told(t, f, 1)...)
+		}
+		if _, err := db.DeleteChat(t.Context(), user, chat); err != nil {
+			t.Fatal(err)
+		}
+		r.Changed(t.Context(), user)
+		for f, name := range map[*follow]string{here: "here", there: "there"} {
+			if diff := cmp.Diff(want, append(got[f], told(t, f, 1)...)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	})
+}
+
+// Wherever a feed is cut, what it sent and what comes behind its last id is all
+// that happened, and each reply's text as stored.
+func TestAFeedResumesBehindEachEvent(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		first, second := make(chan string), make(chan string)
+		byMessage := map[string]chan string{"first": first, "second": second}
+		r := start(t, db, backendOf(byMessage))
+		whole := r.feed(t, user, "")
+		type state struct {
+			id     string
+			events int
+		}
+		var states []state
+		var all []event
+		read := func(n int) {
+			for range n {
+				e, ok := whole.next()
+				if !ok {
+					t.Fatal("the feed has ended")
+				}
+				all = append(all, e)
+				states = append(states, state{e.id, len(all)})
+			}
+		}
+		read(1)
+		one := r.send(t, user, 0, "first")
+		read(4 - 1)
+		first <- "a"
+		read(1)
+		two := r.send(t, user, 0, "second")
+		read(3)
+		second <- "é"
+		read(1)
+		first <- "b"
+		read(1)
+		close(first)
+		read(1)
+		second <- "ô"
+		read(1)
+		close(second)
+		read(1)
+
+		for _, s := range states {
+			f := r.feed(t, user, s.id)
+			texts, ends := make(map[int64]string), 0
+			note := func(e event) {
+				switch e.name {
+				case "message_token":
+					texts[field[int64](t, e, "message_id")] += field[string](t, e, "text")
+				case "message_complete":
+					ends++
+				}
+			}
+			for _, e := range all[:s.events] {
+				note(e)
+			}
+			for ends < 2 {
+				e, ok := f.next()
+				if !ok {
+					t.Fatalf("from %s: the feed has ended", s.id)
+				}
+				note(e)
+			}
+			want := map[int64]string{one.Reply.ID: "ab", two.Reply.ID: "éô"}
+			if diff := cmp.Diff(want, texts); diff != "" {
+				t.Errorf("from %s (-want +got):\n%s", s.id, diff)
+			}
+			f.response.Body.Close()
+		}
+	})
+}
+
+func TestAFeedJoinsTheRepliesThatRun(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		words := make(chan string)
+		r := start(t, db, steps(words))
+		ex := r.send(t, user, chat, "hello")
+		words <- "so far"
+		f := r.feed(t, user, "")
+		got := told(t, f, 3)
+		want := []string{
+			"ready {}",
+			fmt.Sprintf(`message_start {"chat_id":%d,"user_message_id":%d,"message_id":%d,"title":"hello"}`, chat, ex.User.ID, ex.Reply.ID),
+			fmt.Sprintf(`message_token {"message_id":%d,"text":"so far"}`, ex.Reply.ID),
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		close(words)
+	})
+}
+
+func TestAFeedsIDsAreItsOwn(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r := start(t, db, says("done"))
+		ex := r.send(t, user, chat, "hello")
+		r.await(t, user, ex.Reply.ID)
+		for _, id := range []string{
+			"x", "-1", "01", "1~", "1~x", "1~1.", "1~1.1", "1~01.1-0", "99999", "1.1-0", "~1", "1~1~",
+			fmt.Sprintf("1~%d.1-5", ex.Reply.ID), fmt.Sprintf("1~%d.2-0", ex.Reply.ID),
+			"1" + strings.Repeat("~1.1-0", 40),
+		} {
+			if f := r.feed(t, user, id); f.response.StatusCode != http.StatusTeapot {
+				t.Errorf("id %q: status %d, want it refused", id, f.response.StatusCode)
+			}
+		}
+		if f := r.feed(t, user+1, ""); f.response.StatusCode != http.StatusTeapot {
+			t.Errorf("nobody's feed: status %d", f.response.StatusCode)
+		}
+		if _, err := db.Bun().NewRaw("DELETE FROM user_events").Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"resync {}"}, told(t, r.feed(t, user, "1"), 1)); diff != "" {
+			t.Errorf("from an id that is not kept any more (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestADrainMovesFeeds(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		r := start(t, db, says())
+		f := r.feed(t, user, "")
+		told(t, f, 1)
+		go r.Drain(t.Context())
+		if rest := f.all(); rest != nil || f.retry == "1000" {
+			t.Errorf("it is sent elsewhere with %v, retry %s", rest, f.retry)
+		}
+	})
+}
+
+// backendOf is a backend that says for each message what comes on its channel.
+func backendOf(words map[string]chan string) backend {
+	return func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+		return steps(words[p.Message])(ctx, p, each)
+	}
+}

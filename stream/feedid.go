@@ -1,0 +1,60 @@
+package stream
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A feedID is where a feed stands: the last stored event, and a place in each
+// reply whose end was not sent yet. "17~42.1-300~44" is event 17, byte 300 of
+// the first attempt at message 42, and nothing yet of message 44.
+type feedID struct {
+	seq    int64
+	places []place
+}
+
+type place struct {
+	messageID int64
+	id        eventID // zero: not even its start was sent
+}
+
+func (id *feedID) append(b []byte) []byte {
+	b = strconv.AppendInt(b, id.seq, 10)
+	for _, p := range id.places {
+		b = append(b, '~')
+		b = strconv.AppendInt(b, p.messageID, 10)
+		if p.id != (eventID{}) {
+			b = append(b, '.')
+			b = p.id.append(b)
+		}
+	}
+	return b
+}
+
+// parseFeedID reads what append wrote, and nothing else.
+func parseFeedID(s string) (feedID, error) {
+	head, rest, more := strings.Cut(s, "~")
+	seq, err := parseDecimal(head)
+	if err != nil {
+		return feedID{}, err
+	}
+	at := feedID{seq: seq}
+	for more {
+		var part string
+		part, rest, more = strings.Cut(rest, "~")
+		message, id, begun := strings.Cut(part, ".")
+		p := place{}
+		if p.messageID, err = parseDecimal(message); err != nil {
+			return feedID{}, err
+		}
+		if begun {
+			if p.id, err = parseEventID(id); err != nil {
+				return feedID{}, err
+			}
+		}
+		if at.places = append(at.places, p); len(at.places) > maxTracks {
+			return feedID{}, ErrInvalidEventID
+		}
+	}
+	return at, nil
+}
