@@ -53,7 +53,15 @@ type (
 	}
 )
 
-var bcryptForm = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
+// How each kind is written. argon2id has exactly the parameters, in exactly the
+// order, that argon2's own encoding has. Werkzeug writes method$salt$hex, and
+// uses the salt as it stands.
+var (
+	argon2Form = regexp.MustCompile(`^\$argon2id\$v=19\$m=([0-9]+),t=([0-9]+),p=([0-9]+)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$`)
+	bcryptForm = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
+	pbkdf2Form = regexp.MustCompile(`^pbkdf2:sha256:([0-9]+)\$([^$]+)\$([0-9A-Fa-f]{64})$`)
+	scryptForm = regexp.MustCompile(`^scrypt:([0-9]+):([0-9]+):([0-9]+)\$([^$]+)\$([0-9A-Fa-f]{128})$`)
+)
 
 // parseHash reads a stored hash. The error is ErrBadHash.
 func parseHash(hash string) (storedHash, error) {
@@ -64,50 +72,35 @@ func parseHash(hash string) (storedHash, error) {
 		return parseArgon2(hash)
 	case strings.HasPrefix(hash, "$2"):
 		return parseBcrypt(hash)
-	case strings.HasPrefix(hash, "pbkdf2:sha256:"), strings.HasPrefix(hash, "scrypt:"):
-		return parseWerkzeug(hash)
+	case strings.HasPrefix(hash, "pbkdf2:"):
+		return parsePBKDF2(hash)
+	case strings.HasPrefix(hash, "scrypt:"):
+		return parseScrypt(hash)
 	}
 	return nil, ErrBadHash
 }
 
-// parseArgon2 reads a PHC string with exactly the parameters, in exactly the
-// order, that argon2's own encoding has.
 func parseArgon2(hash string) (storedHash, error) {
-	parts := strings.Split(hash, "$")
-	if len(parts) != 6 || parts[2] != "v="+strconv.Itoa(argon2.Version) {
+	fields := argon2Form.FindStringSubmatch(hash)
+	if fields == nil {
 		return nil, ErrBadHash
 	}
-	costs := strings.Split(parts[3], ",")
-	if len(costs) != 3 {
+	memory, memoryOK := decimal(fields[1], maxMemoryKiB)
+	time, timeOK := decimal(fields[2], maxArgon2Time)
+	threads, threadsOK := decimal(fields[3], maxArgon2Threads)
+	if !memoryOK || !timeOK || !threadsOK {
 		return nil, ErrBadHash
 	}
-	var values [3]int
-	for i, name := range []string{"m=", "t=", "p="} {
-		text, named := strings.CutPrefix(costs[i], name)
-		n, ok := decimal(text, maxMemoryKiB)
-		if !named || !ok {
-			return nil, ErrBadHash
-		}
-		values[i] = n
-	}
-	if values[2] > maxArgon2Threads {
+	params := Argon2Params{MemoryKiB: uint32(memory), Time: uint32(time), Threads: uint8(threads)}
+	if params.Validate() != nil {
 		return nil, ErrBadHash
 	}
-	h := argon2Hash{params: Argon2Params{
-		MemoryKiB: uint32(values[0]), Time: uint32(values[1]), Threads: uint8(values[2]),
-	}}
-	if h.params.Validate() != nil {
+	salt, saltErr := base64.RawStdEncoding.Strict().DecodeString(fields[4])
+	sum, sumErr := base64.RawStdEncoding.Strict().DecodeString(fields[5])
+	if saltErr != nil || sumErr != nil || len(salt) < 8 || len(salt) > 64 || len(sum) < 16 || len(sum) > 64 {
 		return nil, ErrBadHash
 	}
-	var saltErr, sumErr error
-	encoding := base64.RawStdEncoding.Strict()
-	h.salt, saltErr = encoding.DecodeString(parts[4])
-	h.sum, sumErr = encoding.DecodeString(parts[5])
-	if saltErr != nil || sumErr != nil || strings.ContainsAny(hash, "\r\n") ||
-		len(h.salt) < 8 || len(h.salt) > 64 || len(h.sum) < 16 || len(h.sum) > 64 {
-		return nil, ErrBadHash
-	}
-	return h, nil
+	return argon2Hash{params: params, salt: salt, sum: sum}, nil
 }
 
 func parseBcrypt(hash string) (storedHash, error) {
@@ -120,35 +113,35 @@ func parseBcrypt(hash string) (storedHash, error) {
 	return bcryptHash(hash), nil
 }
 
-// parseWerkzeug reads method$salt$hex, where the salt is used as it stands.
-func parseWerkzeug(hash string) (storedHash, error) {
-	parts := strings.Split(hash, "$")
-	if len(parts) != 3 || parts[1] == "" {
+func parsePBKDF2(hash string) (storedHash, error) {
+	fields := pbkdf2Form.FindStringSubmatch(hash)
+	if fields == nil {
 		return nil, ErrBadHash
 	}
-	sum, err := hex.DecodeString(parts[2])
-	if err != nil {
+	rounds, ok := decimal(fields[1], maxPBKDF2Rounds)
+	sum, err := hex.DecodeString(fields[3])
+	if !ok || err != nil {
 		return nil, ErrBadHash
 	}
-	method := strings.Split(parts[0], ":")
-	if method[0] == "pbkdf2" {
-		rounds, ok := decimal(method[len(method)-1], maxPBKDF2Rounds)
-		if len(method) != 3 || !ok || len(sum) != sha256.Size {
-			return nil, ErrBadHash
-		}
-		return pbkdf2Hash{rounds: rounds, salt: parts[1], sum: sum}, nil
-	}
-	if len(method) != 4 || len(sum) != 64 {
+	return pbkdf2Hash{rounds: rounds, salt: fields[2], sum: sum}, nil
+}
+
+func parseScrypt(hash string) (storedHash, error) {
+	fields := scryptForm.FindStringSubmatch(hash)
+	if fields == nil {
 		return nil, ErrBadHash
 	}
-	n, nOK := decimal(method[1], maxMemoryKiB<<10/128)
-	r, rOK := decimal(method[2], 64)
-	p, pOK := decimal(method[3], 64)
-	if !nOK || !rOK || !pOK || n < 2 || bits.OnesCount(uint(n)) != 1 ||
-		128*n*r > maxMemoryKiB<<10 || 128*n*r*p > maxScryptWork {
+	n, nOK := decimal(fields[1], maxMemoryKiB<<10/128)
+	r, rOK := decimal(fields[2], 64)
+	p, pOK := decimal(fields[3], 64)
+	sum, err := hex.DecodeString(fields[5])
+	if !nOK || !rOK || !pOK || err != nil {
 		return nil, ErrBadHash
 	}
-	return scryptHash{n: n, r: r, p: p, salt: parts[1], sum: sum}, nil
+	if n < 2 || bits.OnesCount(uint(n)) != 1 || 128*n*r > maxMemoryKiB<<10 || 128*n*r*p > maxScryptWork {
+		return nil, ErrBadHash
+	}
+	return scryptHash{n: n, r: r, p: p, salt: fields[4], sum: sum}, nil
 }
 
 // decimal reads a number from 1 to limit as it is written canonically.

@@ -1,7 +1,7 @@
 // Package auth says who is calling. It issues and verifies the access and
-// refresh tokens of device sessions, keeps the ring of signing keys, hashes
-// and verifies passwords, judges addresses and passwords that people choose,
-// and remembers which sessions were revoked.
+// refresh tokens of device sessions and their tickets for single streams, keeps
+// the ring of signing keys, hashes and verifies passwords, judges addresses and
+// passwords that people choose, and remembers which sessions were revoked.
 //
 // It never knows HTTP or SQL: callers hand it strings and times, and what has
 // to be stored or answered is their business.

@@ -84,11 +84,12 @@ func (m object) bytes(name string) ([]byte, error) {
 	return b, nil
 }
 
-// fixed decodes a base64url member of a given size.
-func (m object) fixed(name string, size int) ([]byte, error) {
+// curveBytes decodes a base64url member of 32 bytes, which is what a coordinate
+// and a private key have on either curve.
+func (m object) curveBytes(name string) ([]byte, error) {
 	b, err := m.bytes(name)
-	if err == nil && len(b) != size {
-		err = fmt.Errorf("%s is not %d bytes", name, size)
+	if err == nil && len(b) != 32 {
+		err = errors.New(name + " is not 32 bytes")
 	}
 	return b, err
 }
@@ -122,7 +123,7 @@ func parseEd25519(m object, k *key) error {
 	if crv != "Ed25519" {
 		return errors.New(`crv is not "Ed25519"`)
 	}
-	x, err := m.fixed("x", ed25519.PublicKeySize)
+	x, err := m.curveBytes("x")
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func parseEd25519(m object, k *key) error {
 	if !m.has("d") {
 		return nil
 	}
-	seed, err := m.fixed("d", ed25519.SeedSize)
+	seed, err := m.curveBytes("d")
 	if err != nil {
 		return err
 	}
@@ -153,11 +154,11 @@ func parseP256(m object, k *key) error {
 	if crv != "P-256" {
 		return errors.New(`crv is not "P-256"`)
 	}
-	x, err := m.fixed("x", 32)
+	x, err := m.curveBytes("x")
 	if err != nil {
 		return err
 	}
-	y, err := m.fixed("y", 32)
+	y, err := m.curveBytes("y")
 	if err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func parseP256(m object, k *key) error {
 	if !m.has("d") {
 		return nil
 	}
-	d, err := m.fixed("d", 32)
+	d, err := m.curveBytes("d")
 	if err != nil {
 		return err
 	}

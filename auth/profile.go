@@ -113,7 +113,7 @@ func readHeader(token string) (header, error) {
 	return h, nil
 }
 
-// claims are the claims of either token. Their times are whole seconds, as
+// claims are the claims of any token. Their times are whole seconds, as
 // most readers of tokens expect; iat_us adds the microseconds of iat, without
 // which a login in the second of a revocation would be taken for revoked.
 // Claims that are not named here are ignored.
@@ -123,6 +123,18 @@ type claims struct {
 	sid        string
 	generation int64
 	issuedAt   time.Time
+	messageID  int64 // of a ticket
+}
+
+// identity is the caller that the token speaks for.
+func (c *claims) identity() Identity {
+	return Identity{
+		UserID:     c.userID,
+		SID:        c.sid,
+		Generation: c.generation,
+		IssuedAt:   c.issuedAt,
+		ExpiresAt:  c.ExpiresAt.UTC(),
+	}
 }
 
 // UnmarshalJSON reads claims strictly: each once, in its exact case, of its
@@ -132,7 +144,7 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	var exp, iat, micros int64
+	var exp, iat, nbf, micros int64
 	err = errors.Join(
 		m.read("iss", &c.Issuer),
 		m.read("aud", &c.Audience),
@@ -141,33 +153,40 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 		m.read("iat", &iat),
 		m.read("jti", &c.ID),
 		m.read("sid", &c.sid),
+		m.readOptional("nbf", &nbf),
 		m.readOptional("gen", &c.generation),
 		m.readOptional("iat_us", &micros),
+		m.readOptional("message_id", &c.messageID),
 	)
 	if err != nil {
 		return err
 	}
-	if exp < 0 || exp > maxUnix || iat < 0 || iat > maxUnix || micros < 0 || micros >= 1e6 {
+	if !inRange(exp) || !inRange(iat) || !inRange(nbf) || micros < 0 || micros >= 1e6 {
 		return errors.New("a time out of range")
 	}
 	c.ExpiresAt = jwt.NewNumericDate(time.Unix(exp, 0))
+	c.NotBefore = jwt.NewNumericDate(time.Unix(nbf, 0))
 	c.issuedAt = time.Unix(iat, micros*1000).UTC()
-	if _, given := m["nbf"]; given {
-		var nbf int64
-		if err := m.read("nbf", &nbf); err != nil || nbf < 0 || nbf > maxUnix {
-			return errors.New("nbf is no time")
-		}
-		c.NotBefore = jwt.NewNumericDate(time.Unix(nbf, 0))
+	if c.userID, err = parseUserID(c.Subject); err != nil {
+		return err
 	}
-	if c.userID, err = strconv.ParseInt(c.Subject, 10, 64); err != nil || c.userID <= 0 ||
-		strconv.FormatInt(c.userID, 10) != c.Subject {
-		return errors.New("sub is no user id")
-	}
-	if c.ID == "" || c.sid == "" || len(c.sid) > maxSIDBytes || c.generation < 0 {
-		return errors.New("jti, sid or gen is out of range")
+	if c.ID == "" || c.sid == "" || len(c.sid) > maxSIDBytes || c.generation < 0 || c.messageID < 0 {
+		return errors.New("jti, sid, gen or message_id is out of range")
 	}
 	return nil
 }
+
+// parseUserID reads a user's id as it is written canonically.
+func parseUserID(sub string) (int64, error) {
+	id, err := strconv.ParseInt(sub, 10, 64)
+	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != sub {
+		return 0, errors.New("sub is no user id")
+	}
+	return id, nil
+}
+
+// inRange reports whether a claim is a time, in seconds, that can be computed with.
+func inRange(seconds int64) bool { return 0 <= seconds && seconds <= maxUnix }
 
 // object is a JSON object with its members unread.
 type object map[string]json.RawMessage

@@ -14,11 +14,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The types of the two tokens, as their headers name them (RFC 9068 §2.1 for
-// the first). A token of one type never passes for the other.
+// The types of a session's tokens, as their headers name them (RFC 9068 §2.1
+// for the first). A token of one type never passes for another.
 const (
 	typeAccess  = "at+jwt"
 	typeRefresh = "refresh+jwt"
+	typeTicket  = "stream-ticket+jwt"
 )
 
 // TokenConfig is what every token of a service has in common. RefreshIdleTTL
@@ -123,11 +124,11 @@ func (t *Tokens) Issue(s Session) (Pair, error) {
 	}
 
 	key := t.keys.Load().ring.signing()
-	access, err := t.sign(key, typeAccess, rand.Text(), s, now, accessExp)
+	access, err := sign(key, typeAccess, t.claims(rand.Text(), s, now, accessExp))
 	if err != nil {
 		return Pair{}, err
 	}
-	refresh, err := t.sign(key, typeRefresh, refreshID(s), s, s.RotatedAt, refreshExp)
+	refresh, err := sign(key, typeRefresh, t.claims(refreshID(s), s, s.RotatedAt, refreshExp))
 	if err != nil {
 		return Pair{}, err
 	}
@@ -153,10 +154,9 @@ func refreshID(s Session) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// sign makes one token. Maps are encoded with sorted keys, so that the same
-// claims are the same bytes.
-func (t *Tokens) sign(key *key, typ, jti string, s Session, iat, exp time.Time) (string, error) {
-	token := jwt.NewWithClaims(key.method, jwt.MapClaims{
+// claims are those that every token has.
+func (t *Tokens) claims(jti string, s Session, iat, exp time.Time) jwt.MapClaims {
+	return jwt.MapClaims{
 		"iss":    t.config.Issuer,
 		"aud":    t.config.Audience,
 		"sub":    strconv.FormatInt(s.UserID, 10),
@@ -166,7 +166,13 @@ func (t *Tokens) sign(key *key, typ, jti string, s Session, iat, exp time.Time) 
 		"jti":    jti,
 		"sid":    s.SID,
 		"gen":    s.Generation,
-	})
+	}
+}
+
+// sign makes one token. Maps are encoded with sorted keys, so that the same
+// claims are the same bytes.
+func sign(key *key, typ string, c jwt.MapClaims) (string, error) {
+	token := jwt.NewWithClaims(key.method, c)
 	token.Header["typ"] = typ
 	token.Header["kid"] = key.id
 	signed, err := token.SignedString(key.private)
@@ -193,13 +199,7 @@ func (t *Tokens) VerifyAccess(token string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{
-		UserID:     c.userID,
-		SID:        c.sid,
-		Generation: c.generation,
-		IssuedAt:   c.issuedAt,
-		ExpiresAt:  c.ExpiresAt.UTC(),
-	}
+	id := c.identity()
 	keys.remembered.put(sum, id)
 	return id, nil
 }

@@ -59,6 +59,7 @@ func (s *server) createChat(w http.ResponseWriter, r *http.Request, caller auth.
 	if err != nil {
 		return err
 	}
+	s.hub.Changed(r.Context(), caller.UserID)
 	return reply(w, http.StatusCreated, encodeChat(chat))
 }
 
@@ -131,6 +132,7 @@ func (s *server) renameChat(w http.ResponseWriter, r *http.Request, caller auth.
 	if err != nil {
 		return err
 	}
+	s.hub.Changed(r.Context(), caller.UserID)
 	return reply(w, http.StatusOK, encodeChat(chat))
 }
 
@@ -147,6 +149,7 @@ func (s *server) deleteChat(w http.ResponseWriter, r *http.Request, caller auth.
 	if running != 0 {
 		s.hub.Forget(r.Context(), running)
 	}
+	s.hub.Changed(r.Context(), caller.UserID)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -46,10 +46,11 @@ var (
 	errNotJSON          = &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", detail: "Send the body as application/json in UTF-8, without a content coding."}
 	errBodyTimeout      = &problem{status: http.StatusRequestTimeout, code: "request_timeout", detail: "The body did not arrive in time."}
 
-	errNoToken      = &problem{status: http.StatusUnauthorized, code: "missing_token", detail: "Send an access token: Authorization: Bearer ..."}
-	errInvalidToken = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token is not valid.", challenge: "invalid_token"}
-	errExpiredToken = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token has expired.", challenge: "invalid_token"}
-	errSignedOut    = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "This device was signed out.", challenge: "invalid_token"}
+	errNoToken       = &problem{status: http.StatusUnauthorized, code: "missing_token", detail: "Send an access token: Authorization: Bearer ..."}
+	errInvalidToken  = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token is not valid.", challenge: "invalid_token"}
+	errExpiredToken  = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token has expired.", challenge: "invalid_token"}
+	errInvalidTicket = &problem{status: http.StatusUnauthorized, code: "invalid_ticket", detail: "The ticket does not open this stream, or has expired. Ask for another one.", challenge: "invalid_token"}
+	errSignedOut     = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "This device was signed out.", challenge: "invalid_token"}
 
 	errInvalidCredentials = &problem{status: http.StatusUnauthorized, code: "invalid_credentials", detail: "The email address or the password is wrong."}
 	errAccountDisabled    = &problem{status: http.StatusForbidden, code: "account_disabled", detail: "This account is disabled."}
@@ -71,6 +72,7 @@ var sentinels = []struct {
 	{models.ErrForbidden, &problem{status: http.StatusForbidden, code: "forbidden", detail: "This belongs to someone else."}},
 	{models.ErrUserExists, &problem{status: http.StatusBadRequest, code: "user_exists", detail: "There is an account with this email address."}},
 	{models.ErrKeyReused, &problem{status: http.StatusUnprocessableEntity, code: "idempotency_key_reused", detail: "This Idempotency-Key was used with another body."}},
+	{models.ErrNotRewritable, &problem{status: http.StatusConflict, code: "not_rewritable", detail: "Only the last reply of a chat can be regenerated, and only a message of the user can be edited."}},
 	{models.ErrInvalidText, malformed("A string holds NUL.")},
 	{models.ErrInvalidCursor, invalid("invalid_cursor", "cursor", "cursor must be a next_cursor of this list.")},
 	{auth.ErrExpiredToken, errExpiredToken},
@@ -80,6 +82,7 @@ var sentinels = []struct {
 	{auth.ErrInvalidEmail, invalid("invalid_email", "email", "This is not an email address.")},
 	{stream.ErrInvalidEventID, invalid("invalid_last_event_id", "last_event_id", "This is not the id of an event of this reply.")},
 	{stream.ErrDraining, &problem{status: http.StatusServiceUnavailable, code: "draining", detail: "This replica is about to end. Try again at once.", retryAfter: 1}},
+	{stream.ErrOverloaded, &problem{status: http.StatusServiceUnavailable, code: "overloaded", detail: "This replica has as many replies as it can serve. Try again in a moment.", retryAfter: 2}},
 	{context.DeadlineExceeded, errTimeout},
 	{context.Canceled, errTimeout}, // read by nobody, unless it is the server that gave up
 }

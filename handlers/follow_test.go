@@ -47,16 +47,15 @@ func TestFollow(t *testing.T) {
 			call call
 			want wanted
 		}{
-			"nothing is missing":        {call{path: path, token: ann.Access, header: last("1-10")}, wanted{204, "", nil}},
-			"past the text":             {call{path: path, token: ann.Access, header: last("1-11")}, invalid},
-			"of another attempt":        {call{path: path, token: ann.Access, header: last("2-0")}, invalid},
-			"no id":                     {call{path: path, token: ann.Access, header: last("abc")}, invalid},
-			"no id, by query":           {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
-			"somebody else's":           {call{path: path, token: bob.Access}, forbidden},
-			"a message of the user":     {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},
-			"none":                      {call{path: "/api/v1/messages/3/stream", token: ann.Access}, notFound},
-			"without a token":           {call{path: path}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "").with("WWW-Authenticate", challenge)},
-			"a ticket is not known yet": {call{path: path + "?ticket=x&access_token=" + ann.Access}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "")},
+			"nothing is missing":    {call{path: path, token: ann.Access, header: last("1-10")}, wanted{204, "", nil}},
+			"past the text":         {call{path: path, token: ann.Access, header: last("1-11")}, invalid},
+			"of another attempt":    {call{path: path, token: ann.Access, header: last("2-0")}, invalid},
+			"no id":                 {call{path: path, token: ann.Access, header: last("abc")}, invalid},
+			"no id, by query":       {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
+			"somebody else's":       {call{path: path, token: bob.Access}, forbidden},
+			"a message of the user": {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},
+			"none":                  {call{path: "/api/v1/messages/3/stream", token: ann.Access}, notFound},
+			"without a token":       {call{path: path}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "").with("WWW-Authenticate", challenge)},
 		} {
 			t.Run(name, func(t *testing.T) {
 				tt.call.method = "GET"

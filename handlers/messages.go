@@ -73,17 +73,12 @@ func (s *server) sendToChat(w http.ResponseWriter, r *http.Request, caller auth.
 	return s.send(w, r, caller, id, in.Message, body)
 }
 
-// send stores a message and answers with the reply, in the form that the
-// client asks for.
+// send stores a message and answers with the reply to it.
 func (s *server) send(w http.ResponseWriter, r *http.Request, caller auth.Identity, chatID int64, message *string, body []byte) error {
 	if err := checkMessage(message); err != nil {
 		return err
 	}
-	form, err := replyForm(r.Header)
-	if err != nil {
-		return err
-	}
-	key, err := idempotencyKey(r, body)
+	form, key, err := replyWish(r, body)
 	if err != nil {
 		return err
 	}
@@ -93,6 +88,22 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, caller auth.Identi
 	if err != nil {
 		return err
 	}
+	return s.answerReply(w, r, caller, ex, form)
+}
+
+// replyWish returns in which form the client asks for a reply, and under which
+// key, or nil.
+func replyWish(r *http.Request, body []byte) (form, *models.IdempotencyKey, error) {
+	form, err := replyForm(r.Header)
+	if err != nil {
+		return 0, nil, err
+	}
+	key, err := idempotencyKey(r, body)
+	return form, key, err
+}
+
+// answerReply answers with the reply of ex in that form.
+func (s *server) answerReply(w http.ResponseWriter, r *http.Request, caller auth.Identity, ex models.Exchange, form form) error {
 	switch form {
 	case asEvents:
 		return s.hub.Serve(w, r, caller.UserID, ex.Reply.ID, "")
@@ -181,17 +192,11 @@ func (s *server) getMessage(w http.ResponseWriter, r *http.Request, caller auth.
 	return reply(w, http.StatusOK, encodeMessage(message))
 }
 
-// followMessage answers GET /messages/{id}/stream. The Last-Event-ID that a
-// browser sends when it comes back counts more than the one in the URL that it
-// began with.
+// followMessage answers GET /messages/{id}/stream.
 func (s *server) followMessage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
 	id, err := pathID(r)
 	if err != nil {
 		return err
 	}
-	last := r.Header.Get("Last-Event-ID")
-	if last == "" {
-		last = r.URL.Query().Get("last_event_id")
-	}
-	return s.hub.Serve(w, r, caller.UserID, id, last)
+	return s.hub.Serve(w, r, caller.UserID, id, lastEventID(r))
 }

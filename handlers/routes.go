@@ -11,8 +11,9 @@ import (
 	"parley/auth"
 )
 
-// signedIn is a handler for a caller with a valid access token; open is one
-// for anyone. A signedIn handler cannot be mounted on an open route.
+// signedIn is a handler for a caller who is known, by an access token or a
+// ticket; open is one for anyone. A signedIn handler cannot be mounted on an
+// open route.
 type (
 	open     func(w http.ResponseWriter, r *http.Request) error
 	signedIn func(w http.ResponseWriter, r *http.Request, caller auth.Identity) error
@@ -68,7 +69,12 @@ func (s *server) table() []route {
 		{method: http.MethodPost, path: "/chat/send", serve: s.signedIn(s.sendMessage), keyed: "messages"},
 		{method: http.MethodPost, path: "/chats/:id/messages", serve: s.signedIn(s.sendToChat), keyed: "chats/messages"},
 		{method: http.MethodGet, path: "/messages/:id", serve: s.signedIn(s.getMessage)},
-		{method: http.MethodGet, path: "/messages/:id/stream", serve: s.signedIn(s.followMessage), endless: true},
+		{method: http.MethodGet, path: "/messages/:id/stream", serve: s.signedInOrTicket(s.followMessage), endless: true},
+		{method: http.MethodPost, path: "/messages/:id/stream-ticket", serve: s.signedIn(s.makeTicket)},
+		{method: http.MethodPost, path: "/messages/:id/stop", serve: s.signedIn(s.stopReply)},
+		{method: http.MethodPost, path: "/messages/:id/regenerate", serve: s.signedIn(s.regenerate), keyed: "messages/regenerate"},
+		{method: http.MethodGet, path: "/events", serve: s.signedIn(s.followEvents), endless: true},
+		{method: http.MethodPost, path: "/messages/:id/edit", serve: s.signedIn(s.editMessage), keyed: "messages/edit"},
 	}
 	for _, mount := range mounts {
 		for _, row := range api {

@@ -58,8 +58,9 @@ func TestPathsAndMethods(t *testing.T) {
 		"reading where one logs in":          {"GET", "/api/v1/auth/login", other(post)},
 		"posting to health":                  {"POST", "/health", other(get)},
 		"which methods, without a preflight": {"OPTIONS", "/api/v1/messages", wanted{204, "", map[string]string{"Allow": post}}},
-		"stop is not there yet":              {"POST", "/api/v1/messages/1/stop", none},
-		"events are not there yet":           {"GET", "/api/v1/events", none},
+		"reading where one stops":            {"GET", "/api/v1/messages/1/stop", other(post)},
+		"reading where one gets a ticket":    {"GET", "/api/v1/messages/1/stream-ticket?ticket=x", other(post)},
+		"posting to a stream with a ticket":  {"POST", "/api/v1/messages/1/stream?ticket=x", other("GET, OPTIONS")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

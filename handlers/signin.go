@@ -12,11 +12,18 @@ import (
 	"parley/models"
 )
 
-// signedIn makes h a handler that asks for a valid access token first. Where h
-// finds nothing it asks whether that is because the caller's account is gone.
-func (s *server) signedIn(h signedIn) open {
+// signedIn makes h a handler that asks for a valid access token first.
+func (s *server) signedIn(h signedIn) open { return s.knowing(s.authenticate, h) }
+
+// signedInOrTicket makes h, which is about one message's stream, a handler that
+// asks for a valid access token, or a ticket for that stream.
+func (s *server) signedInOrTicket(h signedIn) open { return s.knowing(s.bearerOrTicket, h) }
+
+// knowing makes h a handler that asks first who is calling. Where h finds
+// nothing it asks whether that is because the caller's account is gone.
+func (s *server) knowing(who func(*http.Request) (auth.Identity, error), h signedIn) open {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		caller, err := s.authenticate(r)
+		caller, err := who(r)
 		if err != nil {
 			return err
 		}

@@ -209,6 +209,7 @@ func TestWithoutADatabase(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		s := start(t, db, says())
 		ann := s.signup("ann@example.com")
+		ticket := s.ticketOf(ann.Access, 1)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -224,6 +225,11 @@ func TestWithoutADatabase(t *testing.T) {
 			"send":      {method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"hi"}`},
 			"a message": {method: "GET", path: "/api/v1/messages/1", token: ann.Access},
 			"a stream":  {method: "GET", path: "/api/v1/messages/1/stream", token: ann.Access},
+			"by ticket": {method: "GET", path: "/api/v1/messages/1/stream?ticket=" + ticket},
+			"a ticket":  {method: "POST", path: "/api/v1/messages/1/stream-ticket", token: ann.Access},
+			"stop":      {method: "POST", path: "/api/v1/messages/1/stop", token: ann.Access},
+			"again":     {method: "POST", path: "/api/v1/messages/1/regenerate", token: ann.Access},
+			"edit":      {method: "POST", path: "/api/v1/messages/1/edit", token: ann.Access, body: `{"message":"hi"}`},
 		} {
 			t.Run(name, func(t *testing.T) { s.check(t, c, want) })
 		}
