@@ -21,6 +21,7 @@ import (
 	"github.com/caarlos0/env/v10"
 	"github.com/joho/godotenv"
 
+	"parley/aigrpc"
 	"parley/auth"
 )
 
@@ -96,6 +97,18 @@ func (c *Config) argon2() auth.Argon2Params {
 // the processors, so that logins leave the other half to the replies.
 func (c *Config) passwordWorkers() int {
 	return cmp.Or(c.PasswordWorkers, max(1, runtime.GOMAXPROCS(0)/2))
+}
+
+// backend is how the AI backend is reached, where it is a service of its own,
+// and how long it may take.
+func (c *Config) backend() aigrpc.Config {
+	return aigrpc.Config{
+		Target:    net.JoinHostPort(c.BackendHost, strconv.Itoa(c.BackendPort)),
+		TLS:       c.BackendTLS,
+		CAFile:    c.BackendCA,
+		Token:     c.BackendToken,
+		Deadlines: aigrpc.Deadlines{FirstChunk: c.AIFirstChunkTimeout, Chunk: c.AIChunkTimeout},
+	}
 }
 
 // Production reports whether the settings are those of a service that

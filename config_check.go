@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/aigrpc"
 	"parley/auth"
 )
 
@@ -20,6 +22,7 @@ func (c *configuration) check() {
 	c.checkKeys()
 	c.checkPasswords()
 	c.checkBackend()
+	c.checkBackendCredentials()
 	c.checkTimes()
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		c.fault("LOG_FORMAT", "%q is not a format; use json or text", c.LogFormat)
@@ -148,17 +151,28 @@ func (c *configuration) checkBackend() {
 	if c.BackendPort < 1 || c.BackendPort > 65535 {
 		c.fault("GRPC_AI_BACKEND_PORT", "%d is not a port; use 1 to 65535", c.BackendPort)
 	}
-	if c.BackendCA == "" {
+}
+
+func (c *configuration) checkBackendCredentials() {
+	if c.BackendCA != "" {
+		pem, err := os.ReadFile(c.BackendCA)
+		switch {
+		case !c.BackendTLS:
+			c.fault("GRPC_AI_BACKEND_CA", "is set, but is of no use without GRPC_AI_BACKEND_TLS=true")
+		case err != nil:
+			c.fault("GRPC_AI_BACKEND_CA", "%v", err)
+		case !x509.NewCertPool().AppendCertsFromPEM(pem):
+			c.fault("GRPC_AI_BACKEND_CA", "%s holds no certificate in PEM", c.BackendCA)
+		}
+	}
+	if c.AIProvider != "grpc" {
 		return
 	}
-	pem, err := os.ReadFile(c.BackendCA)
-	switch {
-	case !c.BackendTLS:
-		c.fault("GRPC_AI_BACKEND_CA", "is set, but is of no use without GRPC_AI_BACKEND_TLS=true")
-	case err != nil:
-		c.fault("GRPC_AI_BACKEND_CA", "%v", err)
-	case !x509.NewCertPool().AppendCertsFromPEM(pem):
-		c.fault("GRPC_AI_BACKEND_CA", "%s holds no certificate in PEM", c.BackendCA)
+	switch err := c.backend().Check(); {
+	case errors.Is(err, aigrpc.ErrToken):
+		c.fault("GRPC_AI_BACKEND_TOKEN", "holds a space, or what is no printable ASCII")
+	case errors.Is(err, aigrpc.ErrInsecureToken):
+		c.fault("GRPC_AI_BACKEND_TOKEN", "would leave this machine in the clear; set GRPC_AI_BACKEND_TLS=true")
 	}
 }
 

@@ -229,6 +229,14 @@ func TestBadSettings(t *testing.T) {
 			[]string{"GRPC_AI_BACKEND_CA=" + noPEM, "GRPC_AI_BACKEND_TLS=true"},
 			[]string{`GRPC_AI_BACKEND_CA: ` + noPEM + ` holds no certificate in PEM`},
 		},
+		"a credential of the backend that no header can hold": {
+			[]string{"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_TOKEN=open sesame"},
+			[]string{`GRPC_AI_BACKEND_TOKEN: holds a space, or what is no printable ASCII`},
+		},
+		"a credential of the backend in the clear": {
+			[]string{"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST=ai.example.org", "GRPC_AI_BACKEND_TOKEN=open-sesame"},
+			[]string{`GRPC_AI_BACKEND_TOKEN: would leave this machine in the clear; set GRPC_AI_BACKEND_TLS=true`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

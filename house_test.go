@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"parley/models":            {},
 	"parley/models/modelstest": {"parley/migrations", "parley/models"},
 	"parley/stream":            {"parley/models"},
+	"parley/survival":          {},
 }
 
 // onlyIn says who may import what, test files aside.

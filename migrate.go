@@ -12,7 +12,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/migrations"
-	"parley/models"
 )
 
 func migrateCommands() command {
@@ -39,7 +38,7 @@ func onDatabase(ctx context.Context, p process, act func(context.Context, io.Wri
 	if err := c.need("DATABASE_URL", "DATABASE_MAX_CONNS"); err != nil {
 		return err
 	}
-	db, err := models.Open(ctx, c.openURL())
+	db, err := open(ctx, &c.Config)
 	if err != nil {
 		return err
 	}

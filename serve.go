@@ -8,7 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -109,10 +110,21 @@ func listen(ctx context.Context, cfg *Config, api http.Handler, hub *stream.Hub,
 	return nil
 }
 
+// open opens the database that is set. Why it cannot be opened is told on one
+// line, where a driver tells each of its attempts on one of its own.
+func open(ctx context.Context, cfg *Config) (*models.DB, error) {
+	db, err := models.Open(ctx, cfg.openURL())
+	if err != nil {
+		lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\t' })
+		return nil, errors.New("DATABASE_URL: " + strings.Join(slices.Compact(lines), " "))
+	}
+	return db, nil
+}
+
 // openDatabase opens the database and brings it up to date, or says that it is
 // not.
 func openDatabase(ctx context.Context, cfg *Config, log *slog.Logger) (*models.DB, error) {
-	db, err := models.Open(ctx, cfg.openURL())
+	db, err := open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -134,17 +146,11 @@ func openDatabase(ctx context.Context, cfg *Config, log *slog.Logger) (*models.D
 
 // dialBackend returns the AI backend that is set. It need not be there yet.
 func dialBackend(cfg *Config) (*aigrpc.Client, error) {
-	deadlines := aigrpc.Deadlines{FirstChunk: cfg.AIFirstChunkTimeout, Chunk: cfg.AIChunkTimeout}
+	backend := cfg.backend()
 	if cfg.AIProvider == "demo" {
-		return aigrpc.InProcess(demo.New(demo.Config{TokenDelay: cfg.DemoTokenDelay}), deadlines)
+		return aigrpc.InProcess(demo.New(demo.Config{TokenDelay: cfg.DemoTokenDelay}), backend.Deadlines)
 	}
-	return aigrpc.Dial(aigrpc.Config{
-		Target:    net.JoinHostPort(cfg.BackendHost, strconv.Itoa(cfg.BackendPort)),
-		TLS:       cfg.BackendTLS,
-		CAFile:    cfg.BackendCA,
-		Token:     cfg.BackendToken,
-		Deadlines: deadlines,
-	})
+	return aigrpc.Dial(backend)
 }
 
 // tokenParty is the issuer and the audience of tokens: what was signed for one
@@ -170,6 +176,7 @@ func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(cont
 			{Name: "migrations", State: "ok"},
 			{Name: "draining", State: "ok"},
 			{Name: "ai_backend", State: "ok"},
+			{Name: "load", State: fmt.Sprintf("%d replies, %d streams, %d ms late", hub.Replies(), hub.Streams(), hub.Lateness().Milliseconds())},
 		}
 		pending, err := migrations.Pending(ctx, db.Bun())
 		switch {

@@ -39,6 +39,16 @@ type Config struct {
 	Deadlines Deadlines
 }
 
+// Check says what Dial would refuse: ErrTarget, ErrCA, ErrToken, ErrInsecureToken
+// or nothing.
+func (c Config) Check() error {
+	_, err := transportCredentials(c)
+	if err == nil && c.Token != "" {
+		_, err = bearerCredential(c)
+	}
+	return err
+}
+
 // Deadlines say how long a reply may take. What is not positive has its
 // default.
 type Deadlines struct {

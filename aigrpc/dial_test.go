@@ -65,6 +65,9 @@ func TestDialRefuses(t *testing.T) {
 			if client != nil {
 				t.Error("got a client, want none")
 			}
+			if err := tt.config.Check(); !errors.Is(err, tt.want) {
+				t.Errorf("Check: got %v, want %v", err, tt.want)
+			}
 		})
 	}
 }
