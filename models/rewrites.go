@@ -62,22 +62,32 @@ func (d *DB) Edit(ctx context.Context, w Rewrite) (Exchange, error) {
 // rewrite runs begin, which returns the message that is answered anew, in one
 // transaction with what both of its callers do.
 func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context, bun.Tx, Chat, Message) (Message, error)) (Exchange, error) {
+	var refused error
 	for range raceAttempts {
 		used, err := d.usedKey(ctx, w.UserID, w.Key)
-		if err != nil {
+		switch {
+		case err != nil:
 			return Exchange{}, err
-		}
-		if used != nil {
+		case used != nil:
 			return d.storedExchange(ctx, w.UserID, used.MessageID)
+		case refused != nil:
+			return Exchange{}, refused
 		}
 		var ex Exchange
 		err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
 			ex, err = d.rewriteIn(ctx, tx, w, begin)
 			return err
 		})
-		if _, raced := uniqueViolation(err); !raced {
-			return ex, err
+		if err == nil {
+			return ex, nil
 		}
+		if _, raced := uniqueViolation(err); raced {
+			continue
+		}
+		if w.Key == nil {
+			return Exchange{}, err
+		}
+		refused = err // perhaps because of this very request, sent twice: its key tells
 	}
 	return Exchange{}, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
 }

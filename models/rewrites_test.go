@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,47 @@ func TestARewriteThatIsRepeatedIsOne(t *testing.T) {
 		w.Key.BodyHash = "another"
 		if _, err := db.Regenerate(t.Context(), w); !errors.Is(err, models.ErrKeyReused) {
 			t.Errorf("the key with another body: %v", err)
+		}
+	})
+}
+
+func TestARewriteThatIsSentManyTimesAtOnceIsOne(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		ex := say(t, db, newChat(t, db), "one", "answer one")
+		for _, tt := range []struct {
+			name    string
+			rewrite func(context.Context, models.Rewrite) (models.Exchange, error)
+			message func(models.Exchange) int64
+		}{
+			{"edit", db.Edit, func(ex models.Exchange) int64 { return ex.User.ID }},
+			{"regenerate", db.Regenerate, func(ex models.Exchange) int64 { return ex.Reply.ID }},
+		} {
+			w := models.Rewrite{
+				UserID: ex.Chat.UserID, MessageID: tt.message(ex), Content: "eins", Owner: "replica-1",
+				Key: &models.IdempotencyKey{Route: tt.name, Key: "k", BodyHash: "h"},
+			}
+			stored := make([]models.Exchange, 20)
+			var all sync.WaitGroup
+			for i := range stored {
+				all.Go(func() {
+					var err error
+					if stored[i], err = tt.rewrite(t.Context(), w); err != nil {
+						t.Errorf("%s %d: %v", tt.name, i, err)
+					}
+				})
+			}
+			all.Wait()
+			replayed := 0
+			for _, got := range stored {
+				wantEqual(t, got.Reply.ID, stored[0].Reply.ID)
+				if got.Replayed {
+					replayed++
+				}
+			}
+			wantEqual(t, replayed, len(stored)-1)
+			ex = stored[0]
+			finish(t, db, ex, "another answer")
 		}
 	})
 }
