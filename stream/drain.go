@@ -35,7 +35,7 @@ func (h *Hub) Drain(ctx context.Context) {
 func (h *Hub) moveAway() {
 	for _, r := range append(h.all(true), h.all(false)...) {
 		r.mu.Lock()
-		for f := range r.followers {
+		for _, f := range r.followers {
 			f.moved = spread()
 			f.wake()
 		}
@@ -80,7 +80,7 @@ func (h *Hub) letGo() {
 	defer cancel()
 	settled(ctx, &h.writers) // from then on nothing is added to a log, nor a reply
 	rs := h.all(true)
-	h.saveDue(ctx, time.Now(), 0)
+	h.saveDue(ctx, time.Now(), 0, false)
 	var free []int64
 	for _, r := range rs {
 		r.mu.Lock()

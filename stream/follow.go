@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -174,10 +175,11 @@ func (f *follower) rest() {
 	if !f.left {
 		return
 	}
-	if _, in := f.reply.followers[f]; !in {
+	at := slices.Index(f.reply.followers, f)
+	if at < 0 {
 		return
 	}
-	delete(f.reply.followers, f)
+	f.reply.followers = slices.Delete(f.reply.followers, at, at+1)
 	f.hub.streams.Add(-1)
 	if f.gone != nil {
 		close(f.gone)
@@ -251,7 +253,7 @@ func (h *Hub) attach(f *follower) {
 	h.streams.Add(1)
 	f.reply.mu.Lock()
 	defer f.reply.mu.Unlock()
-	f.reply.followers[f] = struct{}{}
+	f.reply.followers = append(f.reply.followers, f)
 	if h.Draining() {
 		f.moved = spread()
 	}

@@ -66,6 +66,7 @@ type Hub struct {
 	late     atomic.Int64 // how late this process runs, in nanoseconds
 	writers  atomic.Int64 // replies being written here, and turns being stored
 	saving   sync.Mutex   // one statement at a time: the next begins where it ended
+	flushes  int          // save's
 
 	mu      sync.Mutex // before any reply's
 	replies map[int64]*reply
@@ -327,7 +328,7 @@ func every(ctx context.Context, interval time.Duration, sooner <-chan struct{}, 
 func (h *Hub) beat(now time.Time) {
 	for _, r := range append(h.all(true), h.all(false)...) {
 		r.mu.Lock()
-		for f := range r.followers {
+		for _, f := range r.followers {
 			if now.Sub(f.beat) >= h.config.Heartbeat {
 				f.pulse, f.beat = true, now
 				f.wake()

@@ -18,7 +18,7 @@ type reply struct {
 	shared    int64  // ids of earlier attempts up to here hold for this text too
 	text      []byte // appended to, never changed: a part of it may be read unlocked
 	end       *ending
-	followers map[*follower]struct{}
+	followers []*follower
 	feeds     map[*feed]struct{}
 	awaiting  int           // callers that hold it
 	stale     bool          // written elsewhere, and there is more of it
@@ -47,12 +47,11 @@ type startInfo struct {
 
 func newReply(start startInfo, attempt int, text string) *reply {
 	return &reply{
-		start:     start,
-		attempt:   attempt,
-		text:      []byte(text),
-		followers: make(map[*follower]struct{}),
-		feeds:     make(map[*feed]struct{}),
-		done:      make(chan struct{}),
+		start:   start,
+		attempt: attempt,
+		text:    []byte(text),
+		feeds:   make(map[*feed]struct{}),
+		done:    make(chan struct{}),
 	}
 }
 
@@ -103,11 +102,9 @@ func (r *reply) wakeAllButOne(now time.Time) (direct *follower) {
 	paced := now.Sub(r.appendedAt) >= flood
 	r.appendedAt = now
 	if paced && len(r.followers) == 1 {
-		for f := range r.followers {
-			if !f.running && !f.left && f.conn.direct.raw != nil {
-				f.running = true
-				direct = f
-			}
+		if f := r.followers[0]; !f.running && !f.left && f.conn.direct.raw != nil {
+			f.running = true
+			direct = f
 		}
 	}
 	r.wakeAll()
@@ -153,7 +150,7 @@ func (r *reply) letGo() {
 
 // wakeAll sets every follower going that has caught up. r.mu is held.
 func (r *reply) wakeAll() {
-	for f := range r.followers {
+	for _, f := range r.followers {
 		f.wake()
 	}
 	for f := range r.feeds {

@@ -12,12 +12,20 @@ import (
 // maxSaved bounds the text of one statement in bytes.
 const maxSaved = 1 << 20
 
+// sparing is one in how many flushes looks at all replies, and not only at those
+// that are followed elsewhere: a transaction costs more than what is in it.
+const sparing = 5
+
 // save writes what is new of the replies that are due, in as few statements as
 // their size allows. What cannot be saved stays in memory for the next time.
-func (h *Hub) save(ctx context.Context) { h.saveDue(ctx, time.Now(), h.config.SaveEvery) }
+func (h *Hub) save(ctx context.Context) {
+	h.flushes++
+	h.saveDue(ctx, time.Now(), h.config.SaveEvery, h.flushes%sparing != 0)
+}
 
-// saveDue saves the replies that were last saved so long ago.
-func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration) {
+// saveDue saves the replies that were last saved so long ago, or only those of
+// them that are watched, which are always due.
+func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration, watched bool) {
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	var (
@@ -26,7 +34,7 @@ func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration) {
 		size  int
 	)
 	for _, r := range h.all(true) {
-		t, ok := r.unsaved(now, age)
+		t, ok := r.unsaved(now, age, watched)
 		if !ok {
 			continue
 		}
@@ -93,11 +101,13 @@ func (h *Hub) verify(ctx context.Context, r *reply, fence int) {
 }
 
 // unsaved returns the text that the database lacks, if the reply is due.
-func (r *reply) unsaved(now time.Time, age time.Duration) (models.ReplyText, bool) {
+func (r *reply) unsaved(now time.Time, age time.Duration, watched bool) (models.ReplyText, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Before(r.watched) {
 		age = 0
+	} else if watched {
+		return models.ReplyText{}, false
 	}
 	if r.finished || r.fence == 0 || int64(len(r.text)) == r.saved || now.Sub(r.savedAt) < age {
 		return models.ReplyText{}, false
