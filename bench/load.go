@@ -24,7 +24,8 @@ type load struct {
 	rate     int
 	measured time.Duration
 
-	address, headers string
+	address string
+	headers []string // each account's; the streams take turns
 }
 
 const warmUp = 4 * time.Second
@@ -53,6 +54,7 @@ func quantile(sorted []float64, q float64) float64 {
 
 // A client follows one reply.
 type client struct {
+	header    string
 	tokens    *atomic.Int64
 	refused   *atomic.Int64
 	measuring *atomic.Bool
@@ -121,6 +123,7 @@ func (l load) start(ctx context.Context, shared *client) (clients []*client, wai
 	var wg sync.WaitGroup
 	for i := range l.streams {
 		c := *shared
+		c.header = l.headers[i%len(l.headers)]
 		clients = append(clients, &c)
 		wg.Go(func() {
 			select {
@@ -169,7 +172,7 @@ func (c *client) one(ctx context.Context, l load) bool {
 	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
 	asked := time.Now()
 	if _, err := fmt.Fprintf(conn, "POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
-		l.headers, len(body), body); err != nil {
+		c.header, len(body), body); err != nil {
 		return ctx.Err() != nil
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 2048), nil)

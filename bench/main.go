@@ -52,7 +52,7 @@ func main() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
 	}
-	flag.StringVar(&s.database, "database", "", "Parley's DATABASE_URL; empty: an SQLite file of its own")
+	flag.StringVar(&s.database, "database", "", "Parley's DATABASE_URL, which is emptied; none: an SQLite file of its own")
 	flag.IntVar(&s.streams, "streams", 1500, "streams of the paced scenarios")
 	flag.IntVar(&s.rate, "rate", 20, "tokens a second and stream")
 	flag.IntVar(&s.idle, "idle", 10000, "streams of the memory scenario")

@@ -106,7 +106,7 @@ func measure(ctx context.Context, what string, bin binaries, s settings, sc scen
 	return l.run(ctx, server.Process.Pid)
 }
 
-func startServer(ctx context.Context, what string, bin binaries, s settings, sc scenario, backend string) (*exec.Cmd, string, string, error) {
+func startServer(ctx context.Context, what string, bin binaries, s settings, sc scenario, backend string) (*exec.Cmd, string, []string, error) {
 	if what == "relay" {
 		args := []string{"relay", "-backend", backend}
 		if s.profile != "" {
@@ -114,11 +114,11 @@ func startServer(ctx context.Context, what string, bin binaries, s settings, sc 
 		}
 		cmd := exec.CommandContext(ctx, bin.bench, args...)
 		address, err := start(cmd, plain)
-		return cmd, address, "", err
+		return cmd, address, []string{""}, err
 	}
 	host, port, err := net.SplitHostPort(backend)
 	if err != nil {
-		return nil, "", "", err
+		return nil, "", nil, err
 	}
 	database := s.database
 	if database == "" {
@@ -126,7 +126,10 @@ func startServer(ctx context.Context, what string, bin binaries, s settings, sc 
 	}
 	keys, err := exec.CommandContext(ctx, bin.parley, "keys", "new").Output()
 	if err != nil {
-		return nil, "", "", fmt.Errorf("parley keys new: %w", err)
+		return nil, "", nil, fmt.Errorf("parley keys new: %w", err)
+	}
+	if err := empty(ctx, bin, database); err != nil {
+		return nil, "", nil, err
 	}
 	cmd := exec.CommandContext(ctx, bin.parley)
 	cmd.Dir = bin.folder
@@ -134,10 +137,37 @@ func startServer(ctx context.Context, what string, bin binaries, s settings, sc 
 		"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST="+host, "GRPC_AI_BACKEND_PORT="+port, "DRAIN_TIMEOUT=1s")
 	address, err := start(cmd, listening)
 	if err != nil {
-		return nil, "", "", err
+		return nil, "", nil, err
 	}
-	token, err := signUp(ctx, address)
-	return cmd, address, "Authorization: Bearer " + token + "\r\n", err
+	var headers []string
+	for range accounts {
+		token, err := signUp(ctx, address)
+		if err != nil {
+			return cmd, address, nil, err
+		}
+		headers = append(headers, "Authorization: Bearer "+token+"\r\n")
+	}
+	return cmd, address, headers, nil
+}
+
+// accounts is how many users the streams belong to.
+const accounts = 40
+
+// empty undoes every migration: what another load has left running would be
+// taken over and measured.
+func empty(ctx context.Context, bin binaries, database string) error {
+	for {
+		cmd := exec.CommandContext(ctx, bin.parley, "migrate", "down")
+		cmd.Dir = bin.folder
+		cmd.Env = append(os.Environ(), "DATABASE_URL="+database)
+		out, err := cmd.CombinedOutput()
+		if strings.Contains(string(out), "no migration to undo") {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("parley migrate down: %w: %s", err, out)
+		}
+	}
 }
 
 // signUp makes an account and returns its access token.
