@@ -88,13 +88,14 @@ func (c *cursor) resume(id eventID, maxText int) (through bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	size := int64(len(r.text))
-	// Elsewhere more may have been sent than is saved so far: such an id is
-	// believed until the reply ends.
-	behind := r.fence == 0 && r.end == nil && id.offset <= int64(maxText)
+	// Elsewhere more may have been sent than is saved so far, and by an earlier
+	// owner more than this one has caught up with: such an id is believed until
+	// the reply ends.
+	running := r.end == nil && id.offset <= int64(maxText)
 	switch {
-	case id.attempt > r.attempt && !behind:
+	case id.attempt > r.attempt && (!running || r.fence > 0):
 		return false, ErrInvalidEventID
-	case id.attempt == r.attempt && id.offset > size && !behind:
+	case id.attempt == r.attempt && id.offset > size && (!running || r.fence == 1):
 		return false, ErrInvalidEventID
 	case id.attempt == r.attempt && id.offset < size && !utf8.RuneStart(r.text[id.offset]):
 		return false, ErrInvalidEventID

@@ -124,7 +124,7 @@ func (h *Hub) forgotten(r *reply) bool {
 // keepLease says that this replica lives, looks after the replies that the
 // database has under its name, and takes over what dead replicas left.
 func (h *Hub) keepLease(ctx context.Context) {
-	asked := time.Now()
+	asked, pauses := time.Now(), h.pauses.Load()
 	if err := h.db.RenewReplica(ctx, h.config.Replica, h.config.Lease); err != nil {
 		h.renewedSince = time.Time{}
 		if ctx.Err() == nil {
@@ -138,7 +138,9 @@ func (h *Hub) keepLease(ctx context.Context) {
 		h.renewedSince = asked
 	}
 	h.renewed = asked
-	if err := h.inspect(ctx); err != nil && ctx.Err() == nil {
+	if err := h.inspect(ctx, pauses != h.survived.Load()); err == nil {
+		h.survived.Store(pauses)
+	} else if ctx.Err() == nil {
 		h.log.Warn("the running replies cannot be looked after, trying again", "err", err)
 	}
 	if !h.Draining() {
@@ -176,9 +178,9 @@ const inspectAll = 5 * time.Second
 // and then it compares them all with those that the database has under this
 // replica's name: one that was deleted is ended; one that is not known here
 // (the commit's answer got lost) is let go of.
-func (h *Hub) inspect(ctx context.Context) error {
+func (h *Hub) inspect(ctx context.Context, all bool) error {
 	began := time.Now()
-	all := began.Sub(h.inspected) >= inspectAll
+	all = all || began.Sub(h.inspected) >= inspectAll
 	before := h.all(true)
 	owned, err := h.db.OwnedReplies(ctx, h.config.Replica, all)
 	if err != nil {

@@ -174,6 +174,9 @@ func (c *composition) ask(ctx context.Context, continueFrom, expected string) er
 			expected = ""
 		}
 		first = false
+		if err := c.hub.sureOfItself(ctx); err != nil {
+			return err
+		}
 		text := chunk.Text
 		if n := min(len(text), len(expected)); n > 0 {
 			if text[:n] != expected[:n] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,10 @@ type Hub struct {
 	draining atomic.Bool
 	streams  atomic.Int64 // open ones
 	late     atomic.Int64 // how late this process runs, in nanoseconds
+	began    time.Time    // when this process did
+	felt     atomic.Int64 // when it last ran in time, in nanoseconds from began; without Run always
+	pauses   atomic.Int64 // how often it was paused for long
+	survived atomic.Int64 // of these, those after which it was seen what it still owns
 	writers  atomic.Int64 // replies being written here, and turns being stored
 	saving   sync.Mutex   // one statement at a time: the next begins where it ended
 	flushes  int          // save's
@@ -87,14 +92,17 @@ type Hub struct {
 // backend.
 func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hub {
 	config.setDefaults()
-	return &Hub{
+	h := &Hub{
 		db: db, backend: backend, config: config, log: log,
 		replies: make(map[int64]*reply),
 		closing: make(chan struct{}),
 		stale:   make(chan struct{}, 1),
 		free:    make(chan struct{}, 1),
+		began:   time.Now(),
 		feeds:   feeds{of: make(map[int64]map[*feed]struct{})},
 	}
+	h.felt.Store(math.MaxInt64)
+	return h
 }
 
 // storing is how long a write may take that must not be cut short by a client

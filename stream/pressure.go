@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const probing = 50 * time.Millisecond
 // ends. Replies that are under way then wait too: what comes on top would make
 // all of them slower, so Send refuses it.
 func (h *Hub) feelPressure(ctx context.Context) {
+	defer h.felt.Store(math.MaxInt64)
 	due := time.Now().Add(probing)
 	for {
 		select {
@@ -27,6 +29,10 @@ func (h *Hub) feelPressure(ctx context.Context) {
 		// A mean over about a second: a single pause says nothing.
 		late := time.Duration(h.late.Load())
 		h.late.Store(int64(late + (now.Sub(due)-late)/16))
+		if now.Sub(due) > h.config.Lease/4 {
+			h.pauses.Add(1)
+		}
+		h.felt.Store(int64(now.Sub(h.began)))
 		due = now.Add(probing)
 	}
 }
@@ -37,3 +43,25 @@ func (h *Hub) Lateness() time.Duration { return time.Duration(h.late.Load()) }
 
 // Replies counts the replies that this replica writes.
 func (h *Hub) Replies() int64 { return h.writers.Load() }
+
+// sureOfItself waits until it is certain that this replica owns what it
+// writes, or ctx ends, and then returns why. A process that was paused for a
+// good part of its lease may have lost it, and what it would send is then not
+// the reply's text: keepLease finds out. That the database is away is no such
+// reason, since then nobody can take anything.
+func (h *Hub) sureOfItself(ctx context.Context) error {
+	for h.wasPaused() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// wasPaused reports whether it is not known yet what a pause of the process has
+// cost it; the pause may have ended just before this.
+func (h *Hub) wasPaused() bool {
+	silent := time.Since(h.began) - time.Duration(h.felt.Load())
+	return silent > h.config.Lease/2 || h.pauses.Load() != h.survived.Load()
+}
