@@ -85,7 +85,9 @@ func listen(ctx context.Context, cfg *Config, api http.Handler, hub *stream.Hub,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// OPTIONS * is answered like everything else.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	// No WriteTimeout: it would cut streams. They have a deadline for each write.
 	failed := make(chan error, 1)

@@ -14,6 +14,10 @@ import (
 // client sent meanwhile does not reset it before it has read the end.
 const lingering = 500 * time.Millisecond
 
+// sendBuffer bounds what the system keeps for a client that does not read, in
+// bytes. By itself it grows to megabytes.
+const sendBuffer = 128 << 10
+
 // chunkRoom is kept free in front of a buffer for the length of its chunk.
 const chunkRoom = 10
 
@@ -58,6 +62,9 @@ func open(w http.ResponseWriter, r *http.Request, stall time.Duration) (c *conn,
 	}
 	c = &conn{own: own, stall: stall, chunked: r.ProtoAtLeast(1, 1)}
 	c.head = responseHead(h, c.chunked)
+	if b, ok := own.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		b.SetWriteBuffer(sendBuffer) //nolint:errcheck // then it is as large as the system likes
+	}
 	if sc, ok := own.(syscall.Conn); ok {
 		c.direct.raw, _ = sc.SyscallConn() // none: then without
 	}

@@ -46,6 +46,10 @@ func (h *Hub) mirrorAll(ctx context.Context) {
 		}
 		var watched []int64
 		for _, r := range h.all(false) {
+			if r.ended() {
+				h.drop(r) // those who read it hold it
+				continue
+			}
 			if all && h.forgotten(r) {
 				continue
 			}
@@ -233,21 +237,16 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 		return err
 	}
 	h.log.Info("took a reply over", "message_id", o.MessageID, "from", o.Owner, "bytes", len(text))
-	r := h.lookup(o.MessageID)
-	if r == nil {
-		r = newReply(startInfo{
+	h.write(claim{
+		start: startInfo{
 			ChatID:        o.ChatID,
 			UserMessageID: o.UserMessageID,
 			MessageID:     o.MessageID,
 			Title:         p.Title,
 			userID:        o.UserID,
-		}, p.Message.Attempt, "")
-	}
-	r.mu.Lock()
-	r.attempt, r.shared, r.text = p.Message.Attempt, p.Message.SharedBytes, []byte(text)
-	r.mu.Unlock()
-	h.write(r, taken.Fence, asked.Content, &takenText{
-		text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil,
+		},
+		fence: taken.Fence, attempt: p.Message.Attempt, shared: p.Message.SharedBytes, message: asked.Content,
+		from: &takenText{text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil},
 	})
 	return nil
 }

@@ -227,6 +227,37 @@ func TestADrainMovesFeeds(t *testing.T) {
 	})
 }
 
+// Whoever learns of a reply the moment it is stored, before its writer has
+// begun, is told all of it too.
+func TestNoReplyIsMissedAsItBegins(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		r := start(t, db, says("all ", "of ", "it"))
+		feeds := []*follow{r.feed(t, user, ""), r.feed(t, user, "")}
+		const replies = 100
+		for range replies {
+			go func() {
+				turn := models.NewTurn{UserID: user, Content: "hello"}
+				if _, err := r.Send(t.Context(), turn); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		for i, f := range feeds {
+			for n := 0; n < replies; {
+				e, ok := f.next()
+				if !ok {
+					t.Fatalf("feed %d has ended after %d replies", i, n)
+				}
+				if e.name == "message_complete" {
+					n++
+				}
+			}
+			f.response.Body.Close()
+		}
+	})
+}
+
 // backendOf is a backend that says for each message what comes on its channel.
 func backendOf(words map[string]chan string) backend {
 	return func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {

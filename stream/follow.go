@@ -26,6 +26,7 @@ type follower struct {
 	pulse   bool // a comment is due
 	moved   int  // send the client elsewhere: its reconnection time in ms; 0: no
 	beat    time.Time
+	told    int // bytes of the ending that were sent: of whoever runs it
 }
 
 // buffers are shared by the streams that are sending.
@@ -131,17 +132,36 @@ func (f *follower) fill(b []byte) (_ []byte, last, ok bool) {
 	}
 	f.reply.mu.Unlock()
 
-	if pulse {
+	if pulse && f.told == 0 { // not in the middle of an event
 		b = append(b, comment...)
 	}
 	b = s.append(b, f.reply.start.MessageID)
-	if s.end == nil && moved > 0 {
+	if s.end != nil {
+		b, last = f.appendEnding(b, s)
+		return b, last, true
+	}
+	if moved > 0 {
 		return appendRetry(b, moved), true, true
 	}
-	return b, s.end != nil, true
+	return b, false, true
 }
 
-// append appends the step's events to b.
+// appendEnding appends the next piece of the ending, which holds the whole text:
+// all followers share one, so that those who are slow cost no copy of it.
+func (f *follower) appendEnding(b []byte, s step) (_ []byte, last bool) {
+	f.reply.mu.Lock()
+	if f.reply.ending == nil {
+		f.reply.ending = appendEnding(nil, s.at, f.reply.start.MessageID, s.whole, *s.end)
+	}
+	ending := f.reply.ending
+	f.reply.mu.Unlock()
+	to := min(len(ending), f.told+maxEventText)
+	b = append(b, ending[f.told:to]...)
+	f.told = to
+	return b, to == len(ending)
+}
+
+// append appends the step's events to b, but for the ending.
 func (s *step) append(b []byte, messageID int64) []byte {
 	if s.start != nil {
 		b = append(b, retryStart...)
@@ -152,9 +172,6 @@ func (s *step) append(b []byte, messageID int64) []byte {
 	}
 	if len(s.text) > 0 {
 		b = appendToken(b, s.at, 0, s.text)
-	}
-	if s.end != nil {
-		b = appendEnding(b, s.at, messageID, s.whole, *s.end)
 	}
 	return b
 }
@@ -255,7 +272,7 @@ func (h *Hub) attach(f *follower) {
 	defer f.reply.mu.Unlock()
 	f.reply.followers = append(f.reply.followers, f)
 	if h.Draining() {
-		f.moved = spread()
+		f.moved = 1000 + spread()/2 // it came back to a replica that is ending: not at once again
 	}
 	f.wake()
 }

@@ -26,22 +26,42 @@ type takenText struct {
 	stop  bool   // the user wants it stopped
 }
 
-// write makes this replica the writer of r, as the owner with that fence.
-func (h *Hub) write(r *reply, fence int, message string, from *takenText) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	r.mu.Lock()
-	r.fence, r.cancel, r.finished = fence, cancel, false
-	r.saved = int64(len(r.text))
-	r.savedAt = time.Time{} // the first text is saved soon
-	r.mu.Unlock()
+// A claim makes a replica the writer of a reply.
+type claim struct {
+	start   startInfo
+	fence   int
+	attempt int
+	shared  int64
+	message string     // of the user, that is answered
+	from    *takenText // nil: the reply begins
+}
 
+// write makes this replica the writer of a reply. Where somebody follows it here
+// already, since it was stored before this is called, that is what is written.
+func (h *Hub) write(cl claim) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	id, text := cl.start.MessageID, ""
+	if cl.from != nil {
+		text = cl.from.text
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.replies[r.start.MessageID] = r
+	r := h.replies[id]
+	if r == nil {
+		r = newReply(cl.start, cl.attempt, "")
+		h.replies[id] = r
+	}
+	r.mu.Lock()
+	r.attempt, r.shared, r.text = cl.attempt, cl.shared, []byte(text)
+	r.fence, r.cancel, r.finished = cl.fence, cancel, false
+	r.saved = int64(len(text))
+	r.savedAt = time.Time{} // the first text is saved soon
+	r.wakeAll()
+	r.mu.Unlock()
 	switch {
 	case h.closed:
 		cancel(errReleased)
-	case from != nil && from.stop:
+	case cl.from != nil && cl.from.stop:
 		cancel(errStopped)
 	}
 	h.writers.Add(1)
@@ -55,7 +75,7 @@ func (h *Hub) write(r *reply, fence int, message string, from *takenText) {
 			UserID:    r.start.userID,
 			ChatID:    r.start.ChatID,
 			MessageID: r.start.MessageID,
-			Message:   message,
+			Message:   cl.message,
 			History:   turns(history),
 			Model:     h.config.Model,
 		}
@@ -64,7 +84,7 @@ func (h *Hub) write(r *reply, fence int, message string, from *takenText) {
 		go func() {
 			defer h.writers.Add(-1)
 			defer cancel(nil)
-			h.generate(ctx, r, fence, prompt, from, err)
+			h.generate(ctx, r, cl.fence, prompt, cl.from, err)
 		}()
 	}()
 }

@@ -150,14 +150,16 @@ func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Conte
 	if err != nil || ex.Replayed {
 		return ex, err
 	}
-	r := newReply(startInfo{
-		ChatID:        ex.Chat.ID,
-		UserMessageID: ex.User.ID,
-		MessageID:     ex.Reply.ID,
-		Title:         ex.Chat.Title,
-		userID:        userID,
-	}, ex.Reply.Attempt, "")
-	h.write(r, 1, ex.User.Content, nil)
+	h.write(claim{
+		start: startInfo{
+			ChatID:        ex.Chat.ID,
+			UserMessageID: ex.User.ID,
+			MessageID:     ex.Reply.ID,
+			Title:         ex.Chat.Title,
+			userID:        userID,
+		},
+		fence: 1, attempt: ex.Reply.Attempt, message: ex.User.Content,
+	})
 	h.changedHere(userID)
 	if ex.Followed {
 		h.tell(ctx, noticeUser, userID)
@@ -257,11 +259,9 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 		userID:        userID,
 	}, 0, "")
 	r.mirror(p, 0)
-	if r.end != nil {
-		r.awaiting++
-		return r, nil
+	if r.end == nil {
+		h.watch(ctx, messageID)
 	}
-	h.watch(ctx, messageID)
 	return h.hold(userID, messageID, r)
 }
 

@@ -18,6 +18,7 @@ type reply struct {
 	shared    int64  // ids of earlier attempts up to here hold for this text too
 	text      []byte // appended to, never changed: a part of it may be read unlocked
 	end       *ending
+	ending    []byte // the event that tells end, once somebody needs it
 	followers []*follower
 	feeds     map[*feed]struct{}
 	awaiting  int           // callers that hold it

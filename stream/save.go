@@ -106,8 +106,8 @@ func (r *reply) unsaved(now time.Time, age time.Duration, watched bool) (models.
 	defer r.mu.Unlock()
 	if now.Before(r.watched) {
 		age = 0
-	} else if watched {
-		return models.ReplyText{}, false
+	} else if watched && !r.savedAt.IsZero() {
+		return models.ReplyText{}, false // but a reply's first text is something to go on from
 	}
 	if r.finished || r.fence == 0 || int64(len(r.text)) == r.saved || now.Sub(r.savedAt) < age {
 		return models.ReplyText{}, false
