@@ -18,7 +18,7 @@ import (
 )
 
 // A load is a number of clients, each of which follows one reply. Requests are
-// spread over warmUp; then it is measured.
+// spread over its warm-up; then it is measured.
 type load struct {
 	streams  int
 	rate     int
@@ -28,7 +28,13 @@ type load struct {
 	headers []string // each account's; the streams take turns
 }
 
-const warmUp = 4 * time.Second
+// warmUp is as long as the requests need at startRate a second, so that what is
+// measured is streams and not the writing of ten thousand messages at once.
+func (l load) warmUp() time.Duration {
+	return max(4*time.Second, time.Duration(l.streams)*time.Second/startRate)
+}
+
+const startRate = 300
 
 // A result is what a load met with while it was measured.
 type result struct {
@@ -77,7 +83,7 @@ func (l load) run(ctx context.Context, pid int) (result, error) {
 	shared := newClient()
 	tokens, measuring := shared.tokens, shared.measuring
 	clients, wait := l.start(ctx, shared)
-	if err := pause(ctx, warmUp+time.Second); err != nil {
+	if err := pause(ctx, l.warmUp()+time.Second); err != nil {
 		return result{}, err
 	}
 	from, err := spentBy(pid)
@@ -127,7 +133,7 @@ func (l load) start(ctx context.Context, shared *client) (clients []*client, wai
 		clients = append(clients, &c)
 		wg.Go(func() {
 			select {
-			case <-time.After(warmUp * time.Duration(i) / time.Duration(l.streams)):
+			case <-time.After(l.warmUp() * time.Duration(i) / time.Duration(l.streams)):
 				c.follow(ctx, l)
 			case <-ctx.Done():
 			}
@@ -167,7 +173,7 @@ func (c *client) one(ctx context.Context, l load) bool {
 
 	tokens := 20_000
 	if l.rate > 0 {
-		tokens = l.rate * int((l.measured + 2*warmUp).Seconds())
+		tokens = l.rate * int((l.measured + 2*l.warmUp()).Seconds())
 	}
 	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
 	asked := time.Now()
