@@ -46,10 +46,6 @@ func (h *Hub) mirrorAll(ctx context.Context) {
 		}
 		var watched []int64
 		for _, r := range h.all(false) {
-			if r.ended() {
-				h.drop(r) // those who read it hold it
-				continue
-			}
 			if all && h.forgotten(r) {
 				continue
 			}
@@ -59,6 +55,7 @@ func (h *Hub) mirrorAll(ctx context.Context) {
 			watched = append(watched, r.start.MessageID)
 		}
 		if all {
+			h.forgetEnded()
 			if err := h.db.WatchReplies(ctx, watched, watching); err != nil && ctx.Err() == nil {
 				h.log.Warn("replies written elsewhere are not watched, trying again", "err", err)
 			}

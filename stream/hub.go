@@ -75,8 +75,9 @@ type Hub struct {
 
 	mu      sync.Mutex // before any reply's
 	replies map[int64]*reply
-	closed  bool          // the replies that run have been let go of
-	closing chan struct{} // closed with it
+	ended   map[int64]*reply // that are read still
+	closed  bool             // the replies that run have been let go of
+	closing chan struct{}    // closed with it
 
 	stale chan struct{} // there is something to read of a reply that is written elsewhere
 	free  chan struct{} // another replica let go of replies
@@ -95,6 +96,7 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 	h := &Hub{
 		db: db, backend: backend, config: config, log: log,
 		replies: make(map[int64]*reply),
+		ended:   make(map[int64]*reply),
 		closing: make(chan struct{}),
 		stale:   make(chan struct{}, 1),
 		free:    make(chan struct{}, 1),
@@ -259,10 +261,40 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 		userID:        userID,
 	}, 0, "")
 	r.mirror(p, 0)
-	if r.end == nil {
-		h.watch(ctx, messageID)
+	if r.end != nil {
+		return h.share(r), nil
 	}
+	h.watch(ctx, messageID)
 	return h.hold(userID, messageID, r)
+}
+
+// share takes hold of a reply that has ended: of the one that others read, so
+// that all have one copy of its text. That it exists was just read.
+func (h *Hub) share(r *reply) *reply {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := h.ended[r.start.MessageID]; old != nil && old.attempt == r.attempt && len(old.text) == len(r.text) {
+		r = old
+	} else {
+		h.ended[r.start.MessageID] = r
+	}
+	r.mu.Lock()
+	r.awaiting++
+	r.mu.Unlock()
+	return r
+}
+
+// forgetEnded forgets the ended replies that nobody reads any more.
+func (h *Hub) forgetEnded() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, r := range h.ended {
+		r.mu.Lock()
+		if r.abandoned() {
+			delete(h.ended, id)
+		}
+		r.mu.Unlock()
+	}
 }
 
 // hold takes hold of a known reply, or of fresh in its place.
