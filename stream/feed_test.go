@@ -220,10 +220,15 @@ func TestADrainMovesFeeds(t *testing.T) {
 		r := start(t, db, says())
 		f := r.feed(t, user, "")
 		told(t, f, 1)
-		go r.Drain(t.Context())
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			r.Drain(t.Context())
+		}()
 		if rest := f.all(); rest != nil || f.retry == "1000" {
 			t.Errorf("it is sent elsewhere with %v, retry %s", rest, f.retry)
 		}
+		<-drained
 	})
 }
 
