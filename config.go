@@ -35,9 +35,10 @@ type Config struct {
 	PublicURL string `env:"PUBLIC_URL" absent:"http://HOST:PORT" desc:"where clients reach the service; production asks for it, with https"`
 	Env       string `env:"ENV" envDefault:"development" desc:"development or production; production refuses what is unsafe"`
 
-	DatabaseURL      string `env:"DATABASE_URL" envDefault:"sqlite://parley.db" secret:"url" desc:"sqlite://file or postgres://user:password@host/name"`
-	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"10" desc:"most connections that one process opens to PostgreSQL"`
-	MigrateOnStart   bool   `env:"MIGRATE_ON_START" envDefault:"true" desc:"bring the database up to date at start; else by parley migrate up"`
+	DatabaseURL       string `env:"DATABASE_URL" envDefault:"sqlite://parley.db" secret:"url" desc:"sqlite://file or postgres://user:password@host/name"`
+	DatabaseListenURL string `env:"DATABASE_LISTEN_URL" absent:"DATABASE_URL" secret:"url" desc:"postgres:// URL of a direct connection for notifications, where DATABASE_URL goes through a pooler"`
+	DatabaseMaxConns  int    `env:"DATABASE_MAX_CONNS" envDefault:"10" desc:"most connections that one process opens to PostgreSQL"`
+	MigrateOnStart    bool   `env:"MIGRATE_ON_START" envDefault:"true" desc:"bring the database up to date at start; else by parley migrate up"`
 
 	JWTKeysFile     string        `env:"JWT_KEYS_FILE" absent:"made beside an SQLite file" desc:"file with the JWK set that signs tokens (parley keys new); the first key signs, all verify"`
 	JWTKeys         string        `env:"JWT_KEYS" secret:"all" desc:"the JWK set itself, instead of a file"`

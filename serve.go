@@ -130,6 +130,11 @@ func openDatabase(ctx context.Context, cfg *Config, log *slog.Logger) (*models.D
 	if err != nil {
 		return nil, err
 	}
+	if cfg.DatabaseListenURL != "" {
+		if err := db.ListenAt(cfg.DatabaseListenURL); err != nil {
+			return nil, errors.Join(fmt.Errorf("DATABASE_LISTEN_URL: %w", err), db.Close())
+		}
+	}
 	if cfg.MigrateOnStart {
 		err = migrations.Up(ctx, db.Bun(), func(name string) { log.Info("migrated", "migration", name) })
 	} else if n, perr := migrations.Pending(ctx, db.Bun()); perr == nil && n > 0 {

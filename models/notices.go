@@ -41,6 +41,20 @@ func (d *DB) Notify(ctx context.Context, notices ...string) error {
 	return nil
 }
 
+// ListenAt has Listen connect to that postgres:// URL instead of the one that
+// was opened, which may go through a pooler. A malformed URL is an error that
+// does not repeat it. On SQLite it does nothing.
+func (d *DB) ListenAt(databaseURL string) error {
+	if d.dialect != Postgres {
+		return nil
+	}
+	config, _, err := postgresConfig(databaseURL)
+	if err == nil {
+		d.listen = config
+	}
+	return err
+}
+
 // Listen calls each for every notice, until ctx ends or the connection is
 // lost, which is an error. ready is called once it listens: what happened
 // before may have been missed. It holds a connection of its own, that no

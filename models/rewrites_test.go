@@ -189,6 +189,35 @@ func TestARewriteThatIsSentManyTimesAtOnceIsOne(t *testing.T) {
 	})
 }
 
+// Where a pooler stands in the way, another URL leads past it.
+func TestListenAtAnotherURL(t *testing.T) {
+	t.Parallel()
+	url := modelstest.URL(t, models.Postgres)
+	there, err := models.Open(t.Context(), url)
+	must(t, err)
+	t.Cleanup(func() { must(t, there.Close()) })
+	db := modelstest.New(t, models.Postgres)
+	must(t, db.ListenAt(url))
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, heard, ended := make(chan struct{}), make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- db.Listen(ctx, func() { close(ready) }, func(n string) { heard <- n })
+	}()
+	<-ready
+	must(t, there.Notify(t.Context(), "saved 7"))
+	select {
+	case got := <-heard:
+		wantEqual(t, got, "saved 7")
+	case <-time.After(20 * time.Second):
+		t.Error("nothing was heard")
+	}
+	cancel()
+	must(t, <-ended)
+	if err := db.ListenAt("postgres://%zz"); err == nil {
+		t.Error("a malformed URL is no error")
+	}
+}
+
 func TestNoticesReachThoseWhoListen(t *testing.T) {
 	t.Parallel()
 	db := modelstest.New(t, models.Postgres)
