@@ -56,21 +56,27 @@ func oneChat(chatID, sessionID *int64) (int64, error) {
 
 // sendToChat answers POST /chats/{id}/messages.
 func (s *server) sendToChat(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	id, err := pathID(r)
+	id, message, body, err := readMessage(r)
 	if err != nil {
 		return err
+	}
+	return s.send(w, r, caller, id, message, body)
+}
+
+// readMessage reads the id in the path and the message in the body, which is
+// nil where the body has none, and returns the body too.
+func readMessage(r *http.Request) (id int64, message *string, body []byte, err error) {
+	if id, err = pathID(r); err != nil {
+		return 0, nil, nil, err
 	}
 	var in struct {
 		Message *string `json:"message"`
 	}
-	body, err := readJSON(r)
-	if err != nil {
-		return err
+	if body, err = readJSON(r); err != nil {
+		return 0, nil, nil, err
 	}
-	if err := unmarshal(body, &in); err != nil {
-		return err
-	}
-	return s.send(w, r, caller, id, in.Message, body)
+	err = unmarshal(body, &in)
+	return id, in.Message, body, err
 }
 
 // send stores a message and answers with the reply to it.

@@ -46,28 +46,18 @@ func (s *server) regenerate(w http.ResponseWriter, r *http.Request, caller auth.
 
 // editMessage answers POST /messages/{id}/edit.
 func (s *server) editMessage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	id, err := pathID(r)
+	id, message, body, err := readMessage(r)
 	if err != nil {
 		return err
 	}
-	var in struct {
-		Message *string `json:"message"`
-	}
-	body, err := readJSON(r)
-	if err != nil {
-		return err
-	}
-	if err := unmarshal(body, &in); err != nil {
-		return err
-	}
-	if err := checkMessage(in.Message); err != nil {
+	if err := checkMessage(message); err != nil {
 		return err
 	}
 	form, key, err := replyWish(r, body)
 	if err != nil {
 		return err
 	}
-	ex, err := s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *in.Message, Key: key})
+	ex, err := s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *message, Key: key})
 	if err != nil {
 		return err
 	}
