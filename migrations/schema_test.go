@@ -26,6 +26,8 @@ func schema(t *testing.T, db *bun.DB, dialect string) []string {
 	if err := db.NewRaw(query).Scan(context.Background(), &facts); err != nil {
 		t.Fatal(err)
 	}
+	// The words that are searched for: FTS5's tables have no counterpart.
+	facts = slices.DeleteFunc(facts, func(fact string) bool { return strings.Contains(fact, "_words") })
 	slices.Sort(facts)
 	return facts
 }
@@ -84,7 +86,7 @@ UNION ALL
 SELECT 'index ' || name || ' ' || tbl || '(' || cols || ')' FROM indexes WHERE NOT indisunique
 UNION ALL
 SELECT 'reference ' || r.conrelid::regclass || '.' || a.attname || ' ' || r.confrelid::regclass || '.' || b.attname ||
-	CASE r.confdeltype WHEN 'c' THEN ' CASCADE' ELSE ' ' || r.confdeltype::text END
+	CASE r.confdeltype WHEN 'c' THEN ' CASCADE' WHEN 'n' THEN ' SET NULL' ELSE ' ' || r.confdeltype::text END
 FROM pg_constraint r
 JOIN pg_attribute a ON a.attrelid = r.conrelid AND a.attnum = r.conkey[1]
 JOIN pg_attribute b ON b.attrelid = r.confrelid AND b.attnum = r.confkey[1]
@@ -106,6 +108,9 @@ func TestBothDialectsHaveTheSameSchema(t *testing.T) {
 		"column users.disabled_at time",
 		"primary key idempotency_keys(user_id, route, key)",
 		"unique replies(chat_id)",
+		"unique password_resets(token_hash)",
+		"primary key stream_counts(replica, user_id)",
+		"reference stream_counts.replica replicas.id CASCADE",
 		"index chats_user_id_active_at_id_idx chats(user_id, active_at DESC, id DESC)",
 		"reference messages.chat_id chats.id CASCADE",
 	} {
@@ -201,6 +206,26 @@ func TestQueriesAreAnsweredByAnIndex(t *testing.T) {
 		"the idempotency keys that lapsed": {
 			"DELETE FROM idempotency_keys WHERE created_at < '2026-01-01 00:00:00+00:00'",
 			"idempotency_keys_created_at_idx",
+		},
+		"what was done to a user": {
+			"SELECT * FROM audit_entries WHERE subject_id = 1 AND id > 1000 ORDER BY id LIMIT 50",
+			"audit_entries_subject_id_id_idx",
+		},
+		"what a user did": {
+			"SELECT * FROM audit_entries WHERE actor_id = 1 AND id > 1000 ORDER BY id LIMIT 50",
+			"audit_entries_actor_id_id_idx",
+		},
+		"the entries of the audit that lapsed": {
+			"DELETE FROM audit_entries WHERE at < '2026-01-01 00:00:00+00:00'",
+			"audit_entries_at_idx",
+		},
+		"the mails that are due": {
+			"SELECT id FROM mails WHERE next_at <= '2026-01-01 00:00:00+00:00' ORDER BY next_at LIMIT 10",
+			"mails_next_at_idx",
+		},
+		"the mails that wait for a user": {
+			"DELETE FROM mails WHERE user_id = 1 AND kind = 'reset_password'",
+			"mails_user_id_idx",
 		},
 		"the events that lapsed": {
 			"SELECT user_id, seq FROM user_events WHERE created_at < '2026-01-01 00:00:00+00:00'",

@@ -20,8 +20,10 @@ type Restart struct {
 // as of FinishReply.
 func (d *DB) RestartReply(ctx context.Context, restart Restart) error {
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		res, err := tx.NewRaw("UPDATE replies SET saved_bytes = ? WHERE message_id = ? AND fence = ?",
-			len(restart.Text), restart.MessageID, restart.Fence).Exec(ctx)
+		// Of what the text begins with, as much is counted as was before.
+		res, err := tx.NewRaw(`UPDATE replies SET saved_bytes = ?0,
+				counted_bytes = CASE WHEN counted_bytes < ?0 THEN counted_bytes ELSE ?0 END
+			WHERE message_id = ?1 AND fence = ?2`, len(restart.Text), restart.MessageID, restart.Fence).Exec(ctx)
 		if err := changed(res, err); err != nil {
 			return err
 		}

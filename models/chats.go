@@ -87,6 +87,11 @@ func (d *DB) insertChat(ctx context.Context, chat Chat, key *IdempotencyKey) (Ch
 // pages moves to the front: it is not seen twice, and may be missed by the pages
 // that follow. ErrInvalidCursor.
 func (d *DB) Chats(ctx context.Context, userID int64, p Page) ([]Chat, string, error) {
+	return d.chatPage(ctx, userID, p, func(q *bun.SelectQuery) *bun.SelectQuery { return q })
+}
+
+// chatPage is Chats of those that narrow leaves.
+func (d *DB) chatPage(ctx context.Context, userID int64, p Page, narrow func(*bun.SelectQuery) *bun.SelectQuery) ([]Chat, string, error) {
 	limit := p.limit()
 	var chats []Chat
 	q := d.read.NewSelect().Model(&chats).Where("user_id = ?", userID).
@@ -98,7 +103,7 @@ func (d *DB) Chats(ctx context.Context, userID int64, p Page) ([]Chat, string, e
 		}
 		q = q.Where("(active_at, id) < (?, ?)", time.UnixMicro(key[0]), key[1])
 	}
-	if err := q.Scan(ctx); err != nil {
+	if err := narrow(q).Scan(ctx); err != nil {
 		return nil, "", classify(ctx, err)
 	}
 	chats, next := cut(chats, limit, func(c Chat) string { return chatList.cursor(c.ActiveAt.UnixMicro(), c.ID) })
@@ -137,10 +142,45 @@ func (d *DB) RenameChat(ctx context.Context, userID, chatID int64, title string)
 	return c, nil
 }
 
+// A MadeTitle is one that the AI service was asked for, and what that has used.
+type MadeTitle struct {
+	UserID    int64
+	ChatID    int64
+	MessageID int64  // the reply after which it was asked for, once
+	Former    string // the title in whose place it comes; another one stays
+	Title     string // "": none came of it
+	Usage     Usage
+}
+
+// SetTitle gives a chat a title that was made for it, and reports whether it still
+// had the former one. What that has used is counted in any case. ErrNotFound if
+// there is no such user.
+func (d *DB) SetTitle(ctx context.Context, made MadeTitle) (bool, error) {
+	var set bool
+	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		res, err := tx.NewRaw("UPDATE chats SET title = ?0 WHERE id = ?1 AND user_id = ?2 AND title = ?3 AND ?0 <> ''",
+			made.Title, made.ChatID, made.UserID, made.Former).Exec(ctx)
+		if err = changed(res, err); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		set = err == nil
+		err = d.settle(ctx, tx, settlement{
+			MessageID: made.MessageID, UserID: made.UserID, ChatID: made.ChatID, Day: Day(d.now()), Usage: made.Usage,
+		})
+		if err != nil || !set {
+			return err
+		}
+		_, err = d.tell(ctx, tx, made.UserID, UserEvent{Kind: EventChatUpdated, ChatID: made.ChatID})
+		return err
+	})
+	return set && err == nil, withoutParent(err)
+}
+
 // DeleteChat deletes a chat with its messages and returns the id of the reply
-// that was being written, 0 if there was none. Errors as of Chat.
+// that was being written, 0 if there was none. What that reply has used is counted,
+// by estimate. Errors as of Chat.
 func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error) {
-	var running int64
+	var running charge
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// Rows are locked in the order in which all writers do: chat, reply,
 		// messages. Leaving it to the cascade, which goes to the messages
@@ -153,13 +193,24 @@ func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error
 		if err := lock.Scan(ctx, &id); err != nil {
 			return err
 		}
-		running = 0
-		err := tx.NewRaw("DELETE FROM replies WHERE chat_id = ? RETURNING message_id", chatID).Scan(ctx, &running)
+		running = charge{}
+		err := tx.NewRaw("DELETE FROM replies WHERE chat_id = ? RETURNING *", chatID).Scan(ctx, &running)
 		if err != nil && !isNoRows(err) {
 			return err
 		}
+		var used Usage
+		if running.MessageID != 0 { // the text that it is estimated from goes with the chat
+			if used, err = untold(ctx, tx, running); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.NewRaw("DELETE FROM chats WHERE id = ?", chatID).Exec(ctx); err != nil {
 			return err
+		}
+		if running.MessageID != 0 {
+			if err := d.settle(ctx, tx, running.ended(used)); err != nil {
+				return err
+			}
 		}
 		_, err = d.tell(ctx, tx, userID, UserEvent{Kind: EventChatDeleted, ChatID: chatID})
 		return err
@@ -167,7 +218,7 @@ func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error
 	if err != nil {
 		return 0, d.whyNotChat(ctx, userID, chatID, err)
 	}
-	return running, nil
+	return running.MessageID, nil
 }
 
 // whyNotChat tells ErrForbidden from the ErrNotFound of a statement that found

@@ -1,6 +1,7 @@
-// Package models says what Parley keeps (accounts, device sessions, chats,
-// messages, running replies) and holds the only SQL of the program. It speaks
-// to SQLite and to PostgreSQL through the same methods.
+// Package models says what Parley keeps (accounts, device sessions, quotas, mails
+// on their way, the audit, chats, messages, running replies) and holds the only
+// SQL of the program. It speaks to SQLite and to PostgreSQL through the same
+// methods.
 //
 // It never knows about HTTP, tokens or the AI service, and reads no
 // environment: what it is told comes in as arguments.

@@ -50,7 +50,7 @@ type storedEvent struct {
 // taken back.)
 //
 // It comes last because all changes take their locks in one order, chats, replies,
-// messages, keys, users, and none waits for another in a circle. A row that refers
+// messages, keys, days of usage, users, and none waits for another in a circle. A row that refers
 // to the user takes a share of the user's row before that (FOR KEY SHARE), but
 // this update, which leaves the key as it is, neither waits for such a share nor
 // keeps others from it (FOR NO KEY UPDATE).

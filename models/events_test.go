@@ -223,7 +223,7 @@ func TestWhatIsKeptOfAFeedHasNoGap(t *testing.T) {
 			{0, [2]int64{4, 5}},
 			{2 * time.Minute, [2]int64{6, 5}},
 		} {
-			must(t, db.PurgeExpired(t.Context(), now.Add(step.later)))
+			must(t, db.PurgeExpired(t.Context(), now.Add(step.later), time.Hour))
 			wantEqual(t, bounds(), step.want)
 		}
 		wantEqual(t, kinds(feed(t, db, other.UserID, 0)), []string{"chat_created"})

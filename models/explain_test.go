@@ -2,6 +2,8 @@ package models_test
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -119,6 +121,136 @@ func TestPagesReadOneIndexWithoutSorting(t *testing.T) {
 				if strings.Contains(topPlan(got), bad) {
 					t.Errorf("%s: got the plan\n%s\nwant no %s", name, got, bad)
 				}
+			}
+		}
+	})
+}
+
+// What runs at every request, or many times a minute, grows with nothing that a
+// stranger can fill.
+func TestHotStatementsReadIndexes(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		for range 2 {
+			newUser(t, db)
+		}
+		u, s := newUser(t, db)
+		series := "WITH RECURSIVE g (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 20000)"
+		for _, statement := range []string{
+			`INSERT INTO users (email, user_name, password_hash, created_at) ` + series + ` SELECT 'user' || i, '', '', ?0 FROM g`,
+			`INSERT INTO device_sessions (sid, user_id, name, ip, rotated_at, created_at, last_seen_at, expires_at) ` +
+				series + ` SELECT 'sid' || i, users.id, '', '192.0.2.1', ?0, ?0, ?0, ?1 FROM g JOIN users ON email = 'user' || i`,
+			`INSERT INTO mails (kind, user_id, recipient, data, next_at, created_at) ` +
+				series + ` SELECT 'reset_password', i, 'x', '{}', ?1, ?0 FROM g`,
+			`INSERT INTO throttles (key, tat, allowed) ` + series + ` SELECT 'key' || i, 0, TRUE FROM g`,
+			`INSERT INTO audit_entries (at, action, subject_id, actor_id, ip, request_id, detail) ` +
+				series + ` SELECT ?0, 'a', i, i, '', '', '' FROM g`,
+			`INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) SELECT id, 'hash' || id, ?0, ?1 FROM users`,
+			`INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at) ` +
+				series + ` SELECT i, 1, users.id, 1, '2026-01-01', '', 1, 1, FALSE, ?0 FROM g JOIN users ON email = 'user' || i`,
+			`INSERT INTO usage_days (user_id, day) SELECT id, '2026-01-' || (10 + id % 20) FROM users`,
+			`ANALYZE`,
+		} {
+			_, err := db.Bun().NewRaw(statement, time.Now(), time.Now().Add(time.Hour)).Exec(t.Context())
+			must(t, err)
+		}
+		for name, test := range map[string]struct {
+			do               func(db *models.DB) error
+			postgres, sqlite string
+		}{
+			"ClaimMails": {
+				func(db *models.DB) error { _, err := db.ClaimMails(t.Context(), 10, time.Minute); return err },
+				`(?s)Index Scan using mails_next_at_idx on mails.*Index Cond: \(next_at <= statement_timestamp\(\)\).*Index Scan using mails_pkey on mails`,
+				`SEARCH mails USING COVERING INDEX mails_next_at_idx \(next_at<\?\)`,
+			},
+			"Devices": {
+				func(db *models.DB) error { _, err := db.Devices(t.Context(), u.ID); return err },
+				`Index Scan using device_sessions_user_id_idx on device_sessions`,
+				`SEARCH device_session USING INDEX device_sessions_user_id_idx \(user_id=\?\)`,
+			},
+			"KnownNetwork": {
+				func(db *models.DB) error {
+					_, err := db.KnownNetwork(t.Context(), u.ID, netip.MustParsePrefix("192.0.2.1/32"))
+					return err
+				},
+				`Index Scan using device_sessions_user_id_idx on device_sessions`,
+				`SEARCH device_sessions USING INDEX device_sessions_user_id_idx \(user_id=\?\)`,
+			},
+			"SessionAlive": {
+				func(db *models.DB) error { return db.SessionAlive(t.Context(), s.SID, u.ID) },
+				`(?s)Index Scan using device_sessions_(sid_key|user_id_idx) on device_sessions.*Index Scan using users_pkey on users`,
+				`(?s)SEARCH s USING INDEX (sqlite_autoindex_device_sessions_1 \(sid=\?\)|device_sessions_user_id_idx \(user_id=\?\)).*SEARCH u USING INTEGER PRIMARY KEY`,
+			},
+			"Count": {
+				func(db *models.DB) error {
+					_, err := db.Count(t.Context(), []models.Limit{{Key: "a", Quota: 5, Window: time.Hour}, {Key: "b", Quota: 5, Window: time.Hour}})
+					return err
+				},
+				`Conflict Arbiter Indexes: throttles_pkey`,
+				`SCAN quota`, // the limits: the primary key of an upsert is not shown
+			},
+			"Refund": {
+				func(db *models.DB) error {
+					return db.Refund(t.Context(), []models.Limit{{Key: "a", Quota: 5, Window: time.Hour}})
+				},
+				`Conflict Arbiter Indexes: throttles_pkey`,
+				`SCAN quota`,
+			},
+			"Reset": {
+				func(db *models.DB) error {
+					_, err := db.Reset(t.Context(), fmt.Sprint("hash", u.ID), time.Now())
+					return err
+				},
+				`(?s)Index Scan using password_resets_token_hash_key on password_resets.*Index Scan using users_pkey on users`,
+				`(?s)SEARCH password_resets USING INDEX sqlite_autoindex_password_resets_1 \(token_hash=\?\).*SEARCH user USING INTEGER PRIMARY KEY`,
+			},
+			"AuditEntries": {
+				func(db *models.DB) error { _, _, err := db.AuditEntries(t.Context(), models.Page{}); return err },
+				`Index Scan Backward using audit_entries_pkey`,
+				`^SCAN audit_entry$`, // backwards by the rowid, as far as the limit
+			},
+			"Usage": {
+				func(db *models.DB) error {
+					_, err := db.Usage(t.Context(), u.ID, "2026-01-01", "2026-01-31")
+					return err
+				},
+				`Index Scan using usage_days_pkey on usage_days`,
+				`SEARCH usage_days USING PRIMARY KEY \(user_id=\? AND day>\? AND day<\?\)`,
+			},
+			"UsageByDay": {
+				func(db *models.DB) error {
+					_, err := db.UsageByDay(t.Context(), "2026-01-11", "2026-01-11")
+					return err
+				},
+				`Scan on usage_days_day_idx`,
+				`SEARCH usage_days USING INDEX usage_days_day_idx \(day>\? AND day<\?\)`,
+			},
+			"ExportUsage": {
+				func(db *models.DB) error { _, err := db.ExportUsage(t.Context(), u.ID, 0, 100); return err },
+				`(?s)usage_(pkey|user_id_message_id_idx).*usage_user_id_message_id_idx`,
+				`(?s)SEARCH usage USING INDEX usage_user_id_message_id_idx \(user_id=\? AND message_id=\?\).*usage_user_id_message_id_idx \(user_id=\? AND message_id>\?\)`,
+			},
+			"ExportAudit": {
+				func(db *models.DB) error { _, err := db.ExportAudit(t.Context(), u.ID, 0, 100); return err },
+				`Index Scan using audit_entries_subject_id_id_idx on audit_entries`,
+				`SEARCH audit_entry USING INDEX audit_entries_subject_id_id_idx \(subject_id=\? AND id>\?\)`,
+			},
+		} {
+			var r recorder
+			hooked := *db
+			hooked.Hook(&r)
+			must(t, test.do(&hooked))
+			wantEqual(t, []any{name, len(r.statements)}, []any{name, 1})
+			got := plan(t, db, r.statements[0])
+			want, bad := test.sqlite, `SCAN (mails|device_sessions|users|throttles|t|password_resets|usage|usage_days)`
+			if db.Dialect() == models.Postgres {
+				want, bad = test.postgres, `Seq Scan on (mails|device_sessions|users|throttles|password_resets|audit|usage)`
+			}
+			if !regexp.MustCompile(want).MatchString(got) {
+				t.Errorf("%s: got the plan\n%s\nwant %s", name, got, want)
+			}
+			if regexp.MustCompile(bad).MatchString(got) {
+				t.Errorf("%s: got the plan\n%s\nwant no %s", name, got, bad)
 			}
 		}
 	})

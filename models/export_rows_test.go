@@ -1,6 +1,9 @@
 package models
 
-import "github.com/uptrace/bun"
+import (
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+)
 
 // Hook has every statement of db seen by h.
 func (d *DB) Hook(h bun.QueryHook) {
@@ -15,3 +18,15 @@ func ChatCursor(cursor string) (string, error) {
 	}
 	return chatList.cursor(key...), nil
 }
+
+// IDs is a list of ids in a statement.
+func IDs(ids ...int64) schema.QueryAppender { return bun.List(ids) }
+
+// Wiped are the tables that DeleteAllUsers names.
+var Wiped = wiped
+
+// Words and OfUser are what a text is found by.
+var (
+	Words  = words
+	OfUser = ofUser
+)

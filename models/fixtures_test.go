@@ -3,6 +3,7 @@ package models_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,13 @@ import (
 	"github.com/uptrace/bun"
 
 	"parley/models"
+)
+
+// accessTTL is how long the access tokens are valid that a session gives out, and
+// lapse how long after its end they are refused.
+const (
+	accessTTL = 15 * time.Minute
+	lapse     = accessTTL + time.Minute
 )
 
 var unique atomic.Int64
@@ -28,8 +36,19 @@ func newUser(t testing.TB, db *models.DB) (models.User, models.DeviceSession) {
 		SID: fmt.Sprintf("session-%d", n), Name: "Firefox on Linux", IP: "192.0.2.7",
 		ExpiresAt: time.Now().Add(time.Hour),
 	}
-	must(t, db.CreateUser(t.Context(), &u, &s))
+	must(t, db.CreateUser(t.Context(), &u, &s, models.By{}))
 	return u, s
+}
+
+// newSession adds a device session of a user.
+func newSession(t testing.TB, db *models.DB, userID int64) models.DeviceSession {
+	t.Helper()
+	s := models.DeviceSession{
+		SID: fmt.Sprintf("session-%d", unique.Add(1)), UserID: userID, Name: "Safari on iOS", IP: "192.0.2.8",
+		ExpiresAt: time.Now().Add(time.Hour),
+	}
+	must(t, db.CreateSession(t.Context(), &s, models.By{}))
+	return s
 }
 
 // newChat adds a chat of a fresh user.
@@ -132,7 +151,7 @@ func errorName(err error) string {
 	}
 	for _, known := range []error{
 		models.ErrNotFound, models.ErrForbidden, models.ErrUserExists, models.ErrReplyInProgress, models.ErrKeyReused,
-		models.ErrUnavailable, models.ErrStaleOwner, models.ErrInvalidCursor, models.ErrInvalidText,
+		models.ErrUnavailable, models.ErrStaleOwner, models.ErrInvalidCursor, models.ErrInvalidText, models.ErrDailyLimit,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()
@@ -147,6 +166,57 @@ func count(t testing.TB, db *models.DB, from string, args ...any) int {
 	var n int
 	must(t, db.Read().NewRaw("SELECT count(*) FROM "+from, args...).Scan(t.Context(), &n))
 	return n
+}
+
+// audited is what the audit says, in order, without ids and times.
+func audited(t testing.TB, db *models.DB) []models.AuditEntry {
+	t.Helper()
+	entries, _, err := db.AuditEntries(t.Context(), models.Page{Limit: 200})
+	must(t, err)
+	slices.Reverse(entries)
+	for i := range entries {
+		entries[i].ID, entries[i].At = 0, time.Time{}
+	}
+	return entries
+}
+
+// actions are the entries of the audit with one of these actions.
+func actions(entries []models.AuditEntry, actions ...string) []models.AuditEntry {
+	return slices.DeleteFunc(entries, func(e models.AuditEntry) bool { return !slices.Contains(actions, e.Action) })
+}
+
+// outbox is what is in the outbox, in order, without ids and times.
+func outbox(t testing.TB, db *models.DB) []models.Mail {
+	t.Helper()
+	var mails []models.Mail
+	must(t, db.Read().NewRaw("SELECT kind, user_id, recipient, data, attempts FROM mails ORDER BY id").Scan(t.Context(), &mails))
+	return mails
+}
+
+// revoked is what the feed of revocations says, in order: sids, or users. Each
+// must hold for as long as an access token may.
+func revoked(t testing.TB, db *models.DB) []string {
+	t.Helper()
+	rs, err := db.Revocations(t.Context(), 0)
+	must(t, err)
+	var names []string
+	for _, r := range rs {
+		name := r.SID
+		if r.UserID != 0 {
+			name = fmt.Sprint("user ", r.UserID)
+		}
+		names = append(names, name)
+		wantEqual(t, r.ExpiresAt.Sub(r.RevokedAt), lapse)
+	}
+	return names
+}
+
+// sessions are the sids of a user's device sessions, in order.
+func sessions(t testing.TB, db *models.DB, userID int64) []string {
+	t.Helper()
+	var sids []string
+	must(t, db.Read().NewRaw("SELECT sid FROM device_sessions WHERE user_id = ? ORDER BY sid", userID).Scan(t.Context(), &sids))
+	return sids
 }
 
 // bunName is a name in a statement.

@@ -31,6 +31,7 @@ type Message struct {
 	FinishReason *string
 	InputTokens  *int64
 	OutputTokens *int64
+	Estimated    bool // the tokens
 	ErrorCode    *string
 	Attempt      int   // which attempt's text it is, counted from 1
 	SharedBytes  int64 // so far the texts of all attempts are the same
@@ -47,7 +48,7 @@ type Turn struct {
 // from its chunks by the same statement, so that no end of the reply can come
 // between the two.
 const messageColumns = `m.id, m.chat_id, m.role, m.status, m.finish_reason, m.input_tokens, m.output_tokens,
-	m.error_code, m.attempt, m.shared_bytes, m.created_at,
+	m.estimated, m.error_code, m.attempt, m.shared_bytes, m.created_at,
 	CASE WHEN m.status = 'streaming'
 		THEN COALESCE((SELECT string_agg(c.text, '' ORDER BY c.start) FROM reply_chunks c WHERE c.message_id = m.id), '')
 		ELSE m.content END AS content`

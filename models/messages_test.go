@@ -56,7 +56,7 @@ func TestAMessageIsReadAsItWasWritten(t *testing.T) {
 		failed := send(t, db, chat, "and now")
 		must(t, db.FinishReply(t.Context(), models.ReplyEnd{
 			MessageID: failed.Reply.ID, Fence: 1, Content: "it bro", Status: models.StatusFailed,
-			ErrorCode: "backend_error", InputTokens: &in, OutputTokens: &out,
+			ErrorCode: "backend_error", Usage: &models.Usage{InputTokens: in, OutputTokens: out, Estimated: true},
 		}))
 		running := send(t, db, chat, "again")
 		_, err := db.SaveTexts(t.Context(), []models.ReplyText{{MessageID: running.Reply.ID, Fence: 1, Text: "It "}})
@@ -68,7 +68,7 @@ func TestAMessageIsReadAsItWasWritten(t *testing.T) {
 		want := []models.Message{done.User, done.Reply, failed.User, failed.Reply, running.User, running.Reply}
 		want[1].Content, want[1].Status, want[1].FinishReason = "an answer", models.StatusComplete, &stop
 		want[3].Content, want[3].Status, want[3].ErrorCode = "it bro", models.StatusFailed, &code
-		want[3].InputTokens, want[3].OutputTokens = &in, &out
+		want[3].InputTokens, want[3].OutputTokens, want[3].Estimated = &in, &out, true
 		want[5].Content = "It is…"
 
 		got, _, err := db.Messages(t.Context(), chat.UserID, chat.ID, models.Page{})

@@ -22,6 +22,8 @@ type list byte
 const (
 	chatList    list = 'c' // key: active_at in microseconds, id
 	messageList list = 'm' // key: id
+	auditList   list = 'a' // key: id
+	userList    list = 'u' // key: id
 )
 
 // maxKey is the greatest part of a key: as a time the end of the year 9999,

@@ -30,7 +30,9 @@ func openPostgres(ctx context.Context, databaseURL string) (*DB, error) {
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	pool.SetConnMaxLifetime(30 * time.Minute)
 
-	db := bun.NewDB(pool, postgresDialect{pgdialect.New()}).WithQueryHook(statementTimeout{})
+	// A newer version of this program may have added columns: it is rolled out
+	// while this one serves.
+	db := bun.NewDB(pool, postgresDialect{pgdialect.New()}, bun.WithDiscardUnknownColumns()).WithQueryHook(statementTimeout{})
 	d := &DB{read: db, write: db, dialect: Postgres, listen: config}
 	if err := d.Ping(ctx); err != nil {
 		return nil, errors.Join(err, d.Close())

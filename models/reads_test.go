@@ -2,7 +2,10 @@ package models_test
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -13,7 +16,7 @@ import (
 func TestReadsDoNotWaitForAWriter(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
-		u, _ := newUser(t, db)
+		u, s := newUser(t, db)
 		chat := value(t)(createChat(t, db, u.ID))
 		ex := send(t, db, chat, "question")
 		err := db.InTx(t.Context(), func(ctx context.Context, tx bun.Tx) error {
@@ -31,6 +34,13 @@ func TestReadsDoNotWaitForAWriter(t *testing.T) {
 					wantEqual(t, got.Title, "question")
 					return err
 				},
+				"Reset": func() error {
+					_, err := db.Reset(ctx, "token", time.Now())
+					if errors.Is(err, models.ErrNotFound) {
+						return nil
+					}
+					return err
+				},
 				"Messages":        func() error { _, _, err := db.Messages(ctx, u.ID, chat.ID, models.Page{}); return err },
 				"Message":         func() error { _, err := db.Message(ctx, u.ID, ex.Reply.ID); return err },
 				"History":         func() error { _, err := db.History(ctx, chat.ID, ex.Reply.ID, 0, 0); return err },
@@ -39,6 +49,17 @@ func TestReadsDoNotWaitForAWriter(t *testing.T) {
 				"EventBounds":     func() error { _, _, err := db.EventBounds(ctx, u.ID); return err },
 				"LatestEvents":    func() error { _, err := db.LatestEvents(ctx, []int64{u.ID}); return err },
 				"RunningReplies":  func() error { _, err := db.RunningReplies(ctx, u.ID); return err },
+				"Devices":         func() error { _, err := db.Devices(ctx, u.ID); return err },
+				"SessionAlive":    func() error { return db.SessionAlive(ctx, s.SID, u.ID) },
+				"KnownNetwork":    func() error { _, err := db.KnownNetwork(ctx, u.ID, netip.Prefix{}); return err },
+				"AuditEntries":    func() error { _, _, err := db.AuditEntries(ctx, models.Page{}); return err },
+				"ExportChats":     func() error { _, err := db.ExportChats(ctx, u.ID, 0, 10); return err },
+				"ExportMessages":  func() error { _, err := db.ExportMessages(ctx, chat.ID, 0, 10); return err },
+				"ExportAudit":     func() error { _, err := db.ExportAudit(ctx, u.ID, 0, 10); return err },
+				"ExportUsage":     func() error { _, err := db.ExportUsage(ctx, u.ID, 0, 10); return err },
+				"Usage":           func() error { _, err := db.Usage(ctx, u.ID, "", "9"); return err },
+				"UsageByDay":      func() error { _, err := db.UsageByDay(ctx, "", "9"); return err },
+				"MailsWaiting":    func() error { _, err := db.MailsWaiting(ctx); return err },
 				"OrphanedReplies": func() error { _, err := db.OrphanedReplies(ctx, 10); return err },
 			} {
 				if err := read(); err != nil {

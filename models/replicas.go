@@ -47,13 +47,16 @@ func (d *DB) OrphanedReplies(ctx context.Context, limit int) ([]RunningReply, er
 }
 
 // runningReplies reads RunningReply.
-const runningReplies = `SELECT replies.*, messages.shared_bytes FROM replies JOIN messages ON messages.id = message_id`
+const runningReplies = `SELECT message_id, replies.chat_id, user_id, user_message_id, owner, fence, saved_bytes,
+		messages.shared_bytes, stop_requested_at, watched_until, started_at
+	FROM replies JOIN messages ON messages.id = message_id`
 
 // TakeReply makes owner the one that writes a reply, raises its fence, and returns
 // it with the text that is saved, to go on from there. It takes only what
 // OrphanedReplies returned with that fence and is still an orphan: of several
 // callers one gets it, the others ErrStaleOwner. ErrNotFound if it has ended.
-// The text, and which attempt that is, stay as they are until RestartReply.
+// The text, and which attempt that is, stay as they are until RestartReply. What
+// the owner before has used is counted, by estimate.
 func (d *DB) TakeReply(ctx context.Context, messageID int64, fence int, owner string) (RunningReply, string, error) {
 	var (
 		r    RunningReply
@@ -72,8 +75,12 @@ func (d *DB) TakeReply(ctx context.Context, messageID int64, fence int, owner st
 		if err := tx.NewRaw(runningReplies+` WHERE message_id = ?`, messageID).Scan(ctx, &r); err != nil {
 			return err
 		}
-		return tx.NewRaw("SELECT COALESCE(string_agg(text, '' ORDER BY start), '') FROM reply_chunks WHERE message_id = ?",
+		err = tx.NewRaw("SELECT COALESCE(string_agg(text, '' ORDER BY start), '') FROM reply_chunks WHERE message_id = ?",
 			messageID).Scan(ctx, &text)
+		if err != nil {
+			return err
+		}
+		return d.countOwner(ctx, tx, messageID, fence)
 	})
 	if err != nil {
 		return RunningReply{}, "", d.whyNotReply(ctx, messageID, err)
@@ -81,8 +88,27 @@ func (d *DB) TakeReply(ctx context.Context, messageID int64, fence int, owner st
 	return r, text, nil
 }
 
-// ReleaseReply gives up a reply, for another replica to take at once. Errors as
-// of FinishReply.
+// countOwner counts what the owner with that fence has used, whose reply was taken
+// from it.
+func (d *DB) countOwner(ctx context.Context, tx bun.Tx, messageID int64, fence int) error {
+	var r charge
+	if err := tx.NewRaw("SELECT * FROM replies WHERE message_id = ?", messageID).Scan(ctx, &r); err != nil {
+		return err
+	}
+	r.Fence = fence
+	used, err := untold(ctx, tx, r)
+	if err != nil {
+		return err
+	}
+	_, err = tx.NewRaw("UPDATE replies SET counted_bytes = saved_bytes WHERE message_id = ?", messageID).Exec(ctx)
+	if err != nil {
+		return err
+	}
+	return d.settle(ctx, tx, r.settlement(used))
+}
+
+// ReleaseReply gives up a reply, for another replica to take at once: what its
+// owner has used is counted then. Errors as of FinishReply.
 func (d *DB) ReleaseReply(ctx context.Context, messageID int64, fence int, owner string) error {
 	res, err := d.write.NewRaw("UPDATE replies SET owner = '' WHERE message_id = ? AND fence = ? AND owner = ?",
 		messageID, fence, owner).Exec(ctx)
@@ -93,17 +119,21 @@ func (d *DB) ReleaseReply(ctx context.Context, messageID int64, fence int, owner
 const deadReplicas = time.Hour
 
 // PurgeExpired deletes what has no effect any more: idempotency keys after 24 h,
-// revocations and device sessions past their end, replicas long dead, events
-// after 15 minutes.
-func (d *DB) PurgeExpired(ctx context.Context, now time.Time) error {
+// revocations an hour past their end, device sessions and password resets past
+// theirs, quotas that are whole again, entries of the audit after auditKeep,
+// replicas long dead, events after 15 minutes.
+func (d *DB) PurgeExpired(ctx context.Context, now time.Time, auditKeep time.Duration) error {
 	now = d.stamp(now)
 	for _, purge := range []struct {
 		statement string
-		before    time.Time
+		before    any
 	}{
 		{"DELETE FROM idempotency_keys WHERE created_at < ?0", now.Add(-keyLifetime)},
-		{"DELETE FROM revocations WHERE expires_at <= ?0", now},
+		{"DELETE FROM revocations WHERE expires_at <= ?0", now.Add(-lapsedRevocations)},
 		{"DELETE FROM device_sessions WHERE expires_at <= ?0", now},
+		{"DELETE FROM password_resets WHERE expires_at <= ?0", now},
+		{d.purgeThrottles(), now.UnixMicro()},
+		{"DELETE FROM audit_entries WHERE at < ?0", now.Add(-auditKeep)},
 		{"DELETE FROM replicas WHERE lease_until < ?0", now.Add(-deadReplicas)},
 		{purgeEvents, now.Add(-eventLifetime)},
 	} {

@@ -260,11 +260,25 @@ func TestWhatHasNoEffectAnyMoreIsPurged(t *testing.T) {
 			must(t, err)
 			must(t, db.RenewReplica(t.Context(), route, 26*time.Hour-3*age))
 			s := models.DeviceSession{SID: route, UserID: kept.UserID, ExpiresAt: time.Now()}
-			must(t, db.CreateSession(t.Context(), &s))
-			must(t, db.EndSession(t.Context(), route, 26*time.Hour-age))
+			must(t, db.CreateSession(t.Context(), &s, models.By{}))
+			must(t, db.EndSession(t.Context(), route, 25*time.Hour-age/6, models.By{}))
+			_, err = db.Bun().NewRaw(`INSERT INTO throttles (key, tat, allowed) VALUES (?, ?, TRUE)`,
+				route, time.Now().Add(26*time.Hour-age).UnixMicro()).Exec(t.Context())
+			must(t, err)
+			_, err = db.Bun().NewRaw(`INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) VALUES (?, ?, ?, ?)`,
+				map[string]int64{"kept": kept.UserID, "gone": gone.UserID}[route], route, time.Now(), time.Now().Add(26*time.Hour-age)).Exec(t.Context())
+			must(t, err)
+			_, err = db.Bun().NewRaw(`INSERT INTO audit_entries (at, action, ip, request_id, detail) VALUES (?, ?, '', '', '')`,
+				time.Now().Add(-4*time.Hour-age), route).Exec(t.Context())
+			must(t, err)
 		}
-		must(t, db.PurgeExpired(t.Context(), time.Now().Add(26*time.Hour)))
-		for table, column := range map[string]string{"replicas": "id", "revocations": "sid", "idempotency_keys": "route"} {
+		_, err := db.Bun().NewRaw("DELETE FROM audit_entries WHERE action NOT IN ('kept', 'gone')").Exec(t.Context())
+		must(t, err)
+		must(t, db.PurgeExpired(t.Context(), time.Now().Add(26*time.Hour), 30*time.Hour))
+		for table, column := range map[string]string{
+			"replicas": "id", "revocations": "sid", "idempotency_keys": "route", "throttles": "key",
+			"password_resets": "token_hash", "audit_entries": "action",
+		} {
 			var left []string
 			must(t, db.Read().NewRaw("SELECT ? FROM ?", bunName(column), bunName(table)).Scan(t.Context(), &left))
 			wantEqual(t, left, []string{"kept"})

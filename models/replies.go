@@ -38,7 +38,8 @@ type ReplyText struct {
 }
 
 // A ReplyEnd is how a reply has ended: its whole text, and with StatusComplete,
-// StatusStopped or StatusFailed why. Empty strings are stored as NULL.
+// StatusStopped or StatusFailed why. Empty strings are stored as NULL. Usage is
+// that of the owner who ends it; nil: not known, and counted as nothing.
 type ReplyEnd struct {
 	MessageID    int64
 	Fence        int // of the owner that wrote it
@@ -46,8 +47,7 @@ type ReplyEnd struct {
 	Status       string
 	FinishReason string
 	ErrorCode    string
-	InputTokens  *int64
-	OutputTokens *int64
+	Usage        *Usage
 }
 
 // Progress is how far a reply is, for those who follow it.
@@ -60,7 +60,7 @@ type Progress struct {
 	Text          string        // the text from the offset that was asked for, as far as it is saved
 }
 
-// FinishReply ends a reply. ErrStaleOwner if it has another owner,
+// FinishReply ends a reply, and counts what it has used. ErrStaleOwner if it has another owner,
 // ErrNotFound if it is not running: finished before, also by a call whose answer
 // was lost, or deleted.
 func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
@@ -73,22 +73,33 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 		if err != nil {
 			return err
 		}
-		res, err := tx.NewRaw("DELETE FROM replies WHERE message_id = ? AND fence = ?",
-			end.MessageID, end.Fence).Exec(ctx)
-		if err := changed(res, err); err != nil {
+		var r charge
+		err = tx.NewRaw("DELETE FROM replies WHERE message_id = ? AND fence = ? RETURNING *",
+			end.MessageID, end.Fence).Scan(ctx, &r)
+		if err != nil {
 			return err
 		}
+		var (
+			used          Usage
+			input, output *int64
+		)
+		if end.Usage != nil {
+			used = *end.Usage
+			input, output = &used.InputTokens, &used.OutputTokens
+		}
 		_, err = tx.NewRaw(`UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
-			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ? WHERE id = ?`,
-			end.Content, end.Status, end.FinishReason, end.ErrorCode, end.InputTokens, end.OutputTokens,
-			end.MessageID).Exec(ctx)
+			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ?, estimated = ? WHERE id = ?`,
+			end.Content, end.Status, end.FinishReason, end.ErrorCode, input, output, used.Estimated, end.MessageID).Exec(ctx)
 		if err != nil {
 			return err
 		}
 		// A statement of its own, to see what SaveTexts wrote before the reply's
 		// row was ours.
 		_, err = tx.NewRaw("DELETE FROM reply_chunks WHERE message_id = ?", end.MessageID).Exec(ctx)
-		return err
+		if err != nil {
+			return err
+		}
+		return d.settle(ctx, tx, r.ended(used))
 	})
 	return d.whyNotReply(ctx, end.MessageID, err)
 }
@@ -96,46 +107,82 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 // ReplyProgress returns how far a reply is, and its text from a byte offset on.
 // It does not ask whose it is. ErrNotFound if there is no such assistant message.
 func (d *DB) ReplyProgress(ctx context.Context, messageID, from int64) (Progress, error) {
-	from = max(from, 0)
-	var row struct {
-		Message
-		UserID          int64
-		Title           string
-		UserMessageID   int64
-		Owner           *string
-		Fence           int
-		SavedBytes      int64
-		StopRequestedAt *time.Time
-		WatchedUntil    *time.Time
-		StartedAt       time.Time
-		TextStart       int64
-		Text            string
+	all, err := d.RepliesProgress(ctx, map[int64]int64{messageID: from})
+	if err != nil {
+		return Progress{}, err
 	}
-	// One statement, so that no end of the reply can come between its parts. It
+	p, found := all[messageID]
+	if !found {
+		return Progress{}, ErrNotFound
+	}
+	return p, nil
+}
+
+// RepliesProgress is ReplyProgress of several replies, each from an offset of its
+// own. Those that there are not are left out.
+func (d *DB) RepliesProgress(ctx context.Context, from map[int64]int64) (map[int64]Progress, error) {
+	if len(from) == 0 {
+		return nil, nil
+	}
+	type asked struct{ MessageID, Start int64 }
+	ask := make([]asked, 0, len(from))
+	for id, start := range from {
+		ask = append(ask, asked{id, max(start, 0)})
+	}
+	var rows []progressRow
+	// One statement, so that no end of a reply can come between its parts. It
 	// reads the chunks from the one on that holds the offset.
 	err := d.read.NewRaw(`
+		WITH asked (message_id, start) AS (?)
 		SELECT m.*, chats.user_id, chats.title, r.owner, r.fence, r.saved_bytes, r.stop_requested_at, r.watched_until, r.started_at,
+			asked.start AS asked_start,
 			(SELECT max(id) FROM messages WHERE chat_id = m.chat_id AND id < m.id AND role = 'user') AS user_message_id,
-			(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= ?1) AS text_start,
+			(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= asked.start) AS text_start,
 			(SELECT string_agg(text, '' ORDER BY start) FROM reply_chunks WHERE message_id = m.id AND start >= COALESCE(
-				(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= ?1), 0)) AS text
-		FROM messages m JOIN chats ON chats.id = m.chat_id LEFT JOIN replies r ON r.message_id = m.id
-		WHERE m.id = ?0 AND m.role = 'assistant'`, messageID, from).Scan(ctx, &row)
+				(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= asked.start), 0)) AS text
+		FROM asked JOIN messages m ON m.id = asked.message_id JOIN chats ON chats.id = m.chat_id
+			LEFT JOIN replies r ON r.message_id = m.id
+		WHERE m.role = 'assistant'`, d.read.NewValues(&ask)).Scan(ctx, &rows)
 	if err != nil {
-		return Progress{}, classify(ctx, err)
+		return nil, classify(ctx, err)
 	}
+	all := make(map[int64]Progress, len(rows))
+	for _, row := range rows {
+		all[row.ID] = row.progress()
+	}
+	return all, nil
+}
+
+// A progressRow is what RepliesProgress reads of one reply.
+type progressRow struct {
+	Message
+	UserID          int64
+	Title           string
+	UserMessageID   int64
+	Owner           *string
+	Fence           int
+	SavedBytes      int64
+	StopRequestedAt *time.Time
+	WatchedUntil    *time.Time
+	StartedAt       time.Time
+	AskedStart      int64
+	TextStart       int64
+	Text            string
+}
+
+func (row progressRow) progress() Progress {
 	p := Progress{Message: row.Message, UserID: row.UserID, UserMessageID: row.UserMessageID, Title: row.Title}
 	if row.Owner == nil {
-		p.Text = p.Message.Content[min(from, int64(len(p.Message.Content))):]
-		return p, nil
+		p.Text = p.Message.Content[min(row.AskedStart, int64(len(p.Message.Content))):]
+		return p
 	}
-	p.Text = row.Text[min(from-row.TextStart, int64(len(row.Text))):]
+	p.Text = row.Text[min(row.AskedStart-row.TextStart, int64(len(row.Text))):]
 	p.Running = &RunningReply{
-		MessageID: messageID, ChatID: row.ChatID, UserID: row.UserID, UserMessageID: row.UserMessageID,
+		MessageID: row.ID, ChatID: row.ChatID, UserID: row.UserID, UserMessageID: row.UserMessageID,
 		Owner: *row.Owner, Fence: row.Fence, SavedBytes: row.SavedBytes, SharedBytes: row.SharedBytes,
 		StopRequestedAt: row.StopRequestedAt, WatchedUntil: row.WatchedUntil, StartedAt: row.StartedAt,
 	}
-	return p, nil
+	return p
 }
 
 // SaveTexts appends to the texts of running replies, one piece each at the most,

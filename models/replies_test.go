@@ -157,3 +157,31 @@ func TestProgressIsTheTextFromAnOffset(t *testing.T) {
 		}
 	})
 }
+
+// Several replies that are read at once are each what it is when read alone.
+func TestProgressOfSeveral(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		none, err := db.RepliesProgress(t.Context(), nil)
+		must(t, err)
+		wantEqual(t, len(none), 0)
+		from := map[int64]int64{-1: 0, 0: 0, 1 << 40: 7}
+		want := make(map[int64]models.Progress)
+		for i := range 5 {
+			ex := send(t, db, newChat(t, db), "A question")
+			for at, piece := range []string{"a", "b", "c"}[:i%4] {
+				_, err := db.SaveTexts(t.Context(), []models.ReplyText{{MessageID: ex.Reply.ID, Fence: 1, Start: int64(at), Text: piece}})
+				must(t, err)
+			}
+			if i == 4 {
+				finish(t, db, ex, "abc")
+			}
+			from[ex.User.ID], from[ex.Reply.ID] = 0, int64(i/2)
+			want[ex.Reply.ID], err = db.ReplyProgress(t.Context(), ex.Reply.ID, from[ex.Reply.ID])
+			must(t, err)
+		}
+		got, err := db.RepliesProgress(t.Context(), from)
+		must(t, err)
+		wantEqual(t, got, want)
+	})
+}

@@ -19,6 +19,8 @@ type Rewrite struct {
 	Content   string // Edit: what the user's message becomes
 	Owner     string // the replica that writes the reply
 	Key       *IdempotencyKey
+	Budget    Budget
+	Stored    func(Exchange) // as of NewTurn
 }
 
 // Regenerate puts an empty reply, that Owner is to write, in the place of the
@@ -75,7 +77,9 @@ func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context,
 		}
 		var ex Exchange
 		err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-			ex, err = d.rewriteIn(ctx, tx, w, begin)
+			if ex, err = d.rewriteIn(ctx, tx, w, begin); err == nil && w.Stored != nil {
+				w.Stored(ex)
+			}
 			return err
 		})
 		if err == nil {
@@ -142,6 +146,10 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	events = append(events,
 		UserEvent{Kind: EventMessagesDeleted, ChatID: chat.ID, MessageID: user.ID},
 		UserEvent{Kind: EventChatUpdated, ChatID: chat.ID})
-	err = d.beginReply(ctx, tx, &ex, w.Owner, w.Key, events...)
+	args := NewTurn{UserID: w.UserID, Owner: w.Owner, Budget: w.Budget}.args(now)
+	if args.Reserved, err = w.Budget.reservation(ctx, tx, chat.ID, user.ID, user.Content); err != nil {
+		return Exchange{}, err
+	}
+	err = d.beginReply(ctx, tx, &ex, args, w.Key, events...)
 	return ex, err
 }

@@ -1,6 +1,8 @@
 package models_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -82,7 +84,7 @@ func TestRotation(t *testing.T) {
 						must(t, db.TouchSession(t.Context(), sid, s.generation, began.Add(s.after)))
 						return outcome{}
 					}
-					got, rotation, err := db.RotateSession(t.Context(), sid, s.generation, began.Add(s.after))
+					got, rotation, err := db.RotateSession(t.Context(), sid, s.generation, began.Add(s.after), accessTTL, models.By{})
 					return outcome{rotation, got.Generation, errorName(err)}
 				}
 				for _, b := range test.before {
@@ -107,7 +109,7 @@ func TestParallelRotationsGiveOneSuccessor(t *testing.T) {
 		_, s := newUser(t, db)
 		now := time.Now()
 		results := together(50, func(i int) (r result) {
-			r.session, r.rotation, r.err = db.RotateSession(t.Context(), s.SID, 1, now.Add(time.Duration(i)*time.Millisecond))
+			r.session, r.rotation, r.err = db.RotateSession(t.Context(), s.SID, 1, now.Add(time.Duration(i)*time.Millisecond), accessTTL, models.By{})
 			return r
 		})
 		rotations := make(map[models.Rotation]int)
@@ -142,10 +144,24 @@ func TestTouchingWritesOnceARotation(t *testing.T) {
 			must(t, db.TouchSession(t.Context(), touch.sid, touch.generation, touch.at))
 			wantEqual(t, stored(), want)
 		}
-		_, _, err := db.RotateSession(t.Context(), s.SID, 1, later)
+		_, _, err := db.RotateSession(t.Context(), s.SID, 1, later, accessTTL, models.By{})
 		must(t, err)
 		want.Generation, want.GenerationUsed, want.RotatedAt, want.LastSeenAt = 2, false, later, later
 		wantEqual(t, stored(), want)
+	})
+}
+
+func TestADeviceIsWhereItWasLastRefreshed(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		_, s := newUser(t, db)
+		for i, step := range []struct{ from, want string }{
+			{"", "192.0.2.7"}, {"2001:db8::1", "2001:db8::1"}, {"", "2001:db8::1"}, {"198.51.100.1", "198.51.100.1"},
+		} {
+			got, _, err := db.RotateSession(t.Context(), s.SID, int64(i+1), time.Now(), accessTTL, models.By{IP: step.from})
+			must(t, err)
+			wantEqual(t, got.IP, step.want)
+		}
 	})
 }
 
@@ -154,11 +170,43 @@ func TestASecondSessionOfAUser(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		u, _ := newUser(t, db)
 		s := models.DeviceSession{SID: "second", UserID: u.ID, ExpiresAt: time.Now().Add(time.Hour)}
-		must(t, db.CreateSession(t.Context(), &s))
+		must(t, db.CreateSession(t.Context(), &s, models.By{UserID: u.ID, IP: "192.0.2.1", RequestID: "r"}))
 		if s.ID == 0 || s.Generation != 1 || s.CreatedAt.IsZero() || s.RotatedAt != s.CreatedAt || s.LastSeenAt != s.CreatedAt {
 			t.Errorf("got %+v, want an id, generation 1 and times", s)
 		}
-		wantError(t, db.CreateSession(t.Context(), &models.DeviceSession{SID: "third", UserID: u.ID + 1}), models.ErrNotFound)
+		wantEqual(t, actions(audited(t, db), "session.started"), []models.AuditEntry{{
+			Action: "session.started", ActorID: u.ID, ActorEmail: u.Email, SubjectID: u.ID, SubjectEmail: u.Email,
+			IP: "192.0.2.1", RequestID: "r",
+		}})
+	})
+}
+
+func TestWhoMayBeginASession(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		u, first := newUser(t, db)
+		disabled, itsFirst := newUser(t, db)
+		_, err := db.Bun().NewRaw("UPDATE users SET disabled_at = ? WHERE id = ?", time.Now(), disabled.ID).Exec(t.Context())
+		must(t, err)
+		for name, test := range map[string]struct {
+			userID int64
+			hash   string
+			want   error
+		}{
+			"a user":                        {u.ID, "", nil},
+			"by the present password":       {u.ID, u.PasswordHash, nil},
+			"by a former one":               {u.ID, "$argon2id$of-another", models.ErrNotFound},
+			"one who is disabled":           {disabled.ID, disabled.PasswordHash, models.ErrNotFound},
+			"one who does not exist at all": {disabled.ID + 1, "", models.ErrNotFound},
+		} {
+			s := models.DeviceSession{SID: name, UserID: test.userID, PasswordHash: test.hash, ExpiresAt: time.Now().Add(time.Hour)}
+			if err := db.CreateSession(t.Context(), &s, models.By{}); !errors.Is(err, test.want) {
+				t.Errorf("%s: got %v, want %v", name, err, test.want)
+			}
+		}
+		wantEqual(t, sessions(t, db, u.ID), []string{"a user", "by the present password", first.SID})
+		wantEqual(t, sessions(t, db, disabled.ID), []string{itsFirst.SID})
+		wantEqual(t, len(actions(audited(t, db), "session.started")), 2)
 	})
 }
 
@@ -167,14 +215,14 @@ func TestAnEndedSessionIsRevoked(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		_, ended := newUser(t, db)
 		_, reused := newUser(t, db)
-		must(t, db.EndSession(t.Context(), ended.SID, 15*time.Minute))
-		must(t, db.EndSession(t.Context(), ended.SID, 15*time.Minute))
-		must(t, db.EndSession(t.Context(), "unknown", 15*time.Minute))
-		_, _, err := db.RotateSession(t.Context(), ended.SID, 1, time.Now())
+		must(t, db.EndSession(t.Context(), ended.SID, accessTTL, models.By{}))
+		must(t, db.EndSession(t.Context(), ended.SID, accessTTL, models.By{}))
+		must(t, db.EndSession(t.Context(), "unknown", accessTTL, models.By{}))
+		_, _, err := db.RotateSession(t.Context(), ended.SID, 1, time.Now(), accessTTL, models.By{})
 		wantError(t, err, models.ErrNotFound)
 
 		for _, generation := range []int64{1, 2, 1} {
-			_, _, err := db.RotateSession(t.Context(), reused.SID, generation, time.Now())
+			_, _, err := db.RotateSession(t.Context(), reused.SID, generation, time.Now(), accessTTL, models.By{})
 			must(t, err)
 		}
 		got, err := db.Revocations(t.Context(), 0)
@@ -183,8 +231,8 @@ func TestAnEndedSessionIsRevoked(t *testing.T) {
 			t.Fatalf("got %d revocations, want one for each session: %+v", len(got), got)
 		}
 		wantEqual(t, got, []models.Revocation{
-			{ID: got[0].ID, SID: ended.SID, RevokedAt: got[0].RevokedAt, ExpiresAt: got[0].RevokedAt.Add(15 * time.Minute)},
-			{ID: got[1].ID, SID: reused.SID, RevokedAt: got[1].RevokedAt, ExpiresAt: reused.ExpiresAt},
+			{ID: got[0].ID, SID: ended.SID, RevokedAt: got[0].RevokedAt, ExpiresAt: got[0].RevokedAt.Add(lapse)},
+			{ID: got[1].ID, SID: reused.SID, RevokedAt: got[1].RevokedAt, ExpiresAt: got[1].RevokedAt.Add(lapse)},
 		})
 		later, err := db.Revocations(t.Context(), got[0].ID)
 		must(t, err)
@@ -192,20 +240,31 @@ func TestAnEndedSessionIsRevoked(t *testing.T) {
 	})
 }
 
-func TestParallelReuseIsRevokedOnce(t *testing.T) {
+func TestParallelReuseIsToldOnce(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
-		_, s := newUser(t, db)
+		u, s := newUser(t, db)
 		for _, generation := range []int64{1, 2} {
-			_, _, err := db.RotateSession(t.Context(), s.SID, generation, time.Now())
+			_, _, err := db.RotateSession(t.Context(), s.SID, generation, time.Now(), accessTTL, models.By{})
 			must(t, err)
 		}
+		by := models.By{IP: "203.0.113.66", RequestID: "the-thief's"}
 		errs := together(20, func(int) error {
-			_, _, err := db.RotateSession(t.Context(), s.SID, 1, time.Now())
+			_, rotation, err := db.RotateSession(t.Context(), s.SID, 1, time.Now(), accessTTL, by)
+			if err == nil && rotation != models.Reused {
+				return fmt.Errorf("rotation %v", rotation)
+			}
 			return err
 		})
 		wantEqual(t, tally(errs, errorName), map[string]int{"ok": 1, "not found": 19})
-		wantEqual(t, count(t, db, "revocations"), 1)
+		wantEqual(t, revoked(t, db), []string{s.SID})
+		wantEqual(t, actions(audited(t, db), "session.reused"), []models.AuditEntry{{
+			Action: "session.reused", SubjectID: u.ID, SubjectEmail: u.Email, IP: by.IP, RequestID: by.RequestID, Detail: s.Name,
+		}})
+		wantEqual(t, outbox(t, db), []models.Mail{{
+			Kind: models.MailSessionReused, UserID: u.ID, Recipient: u.Email,
+			Data: map[string]string{"device": s.Name, "ip": by.IP},
+		}})
 	})
 }
 
@@ -220,14 +279,14 @@ func TestAReaderOfTheFeedMissesNoRevocation(t *testing.T) {
 		var queue []string
 		for i := range sessions {
 			s := models.DeviceSession{SID: string(rune('A' + i)), UserID: u.ID, ExpiresAt: time.Now().Add(time.Hour)}
-			must(t, db.CreateSession(t.Context(), &s))
+			must(t, db.CreateSession(t.Context(), &s, models.By{}))
 			sids[s.SID], queue = true, append(queue, s.SID)
 		}
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			for _, err := range together(sessions, func(i int) error {
-				return db.EndSession(t.Context(), queue[i], time.Hour)
+				return db.EndSession(t.Context(), queue[i], time.Hour, models.By{})
 			}) {
 				if err != nil {
 					t.Error(err)

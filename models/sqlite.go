@@ -51,7 +51,9 @@ func openSQLite(ctx context.Context, escaped string) (*DB, error) {
 	read.SetMaxIdleConns(readers)
 
 	hooked := func(pool *sql.DB) *bun.DB {
-		db := bun.NewDB(pool, sqliteDialect{sqlitedialect.New()})
+		// A newer version of this program may have added columns: it is rolled out
+		// while this one serves.
+		db := bun.NewDB(pool, sqliteDialect{sqlitedialect.New()}, bun.WithDiscardUnknownColumns())
 		return db.WithQueryHook(statementTimeout{})
 	}
 	return &DB{read: hooked(read), write: hooked(write), dialect: SQLite}, nil

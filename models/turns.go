@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -16,6 +17,12 @@ type NewTurn struct {
 	Content string
 	Owner   string // the replica that writes the reply
 	Key     *IdempotencyKey
+	Budget  Budget
+
+	// Stored, if not nil, is called inside the transaction when only its commit
+	// is missing, and must not wait. It is called again if all was taken back
+	// and done over; what counts is what AppendTurn returns.
+	Stored func(Exchange)
 }
 
 // An Exchange is a message of the user and the reply to it.
@@ -34,16 +41,29 @@ type Exchange struct {
 // A *ReplyInProgress if a reply of the chat is being written: of several that
 // are sent at once, one is stored. A turn that repeats a key is not stored
 // again: the first exchange is returned as it stands, Replayed; ErrNotFound if
-// its messages were deleted since, ErrKeyReused if the body differs. Errors as
-// of Chat; ErrNotFound too if there is no such user.
+// its messages were deleted since, ErrKeyReused if the body differs. A
+// *DailyLimit if the Budget has one and the reply might exceed it: what is set
+// aside for all replies that run, and what was used, never do together, however
+// many are sent at once. Errors as of Chat; ErrNotFound too if there is no such
+// user.
 func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	insert := d.insertTurnSQLite
 	if d.dialect == Postgres {
 		insert = d.insertTurnPostgres
 	}
-	args := d.turnArgs(turn)
+	args := turn.args(d.now())
 	for range raceAttempts {
-		ex, err := insert(ctx, args)
+		var ex Exchange
+		err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+			args.Reserved, err = turn.Budget.reservation(ctx, tx, turn.ChatID, math.MaxInt64, turn.Content)
+			if err != nil {
+				return err
+			}
+			if ex, err = insert(ctx, tx, args); err == nil && turn.Stored != nil {
+				turn.Stored(ex)
+			}
+			return err
+		})
 		if err == nil {
 			return ex, nil
 		}
@@ -51,11 +71,11 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 		switch {
 		case foreignKeyViolation(err):
 			return Exchange{}, withoutParent(err)
-		case !duplicate && !isNoRows(err) && !errors.Is(err, ErrNotFound) && !retryable(err):
-			return Exchange{}, classify(ctx, err)
+		case !duplicate && !errors.Is(err, ErrNotFound):
+			return Exchange{}, err
 		}
 		// It was refused, and nothing was stored. The reason may be gone by now.
-		first, err := d.whyNotTurn(ctx, turn)
+		first, err := d.whyNotTurn(ctx, turn, args.Reserved)
 		if !errors.Is(err, errRaced) {
 			return first, err
 		}
@@ -75,13 +95,20 @@ type turnArgs struct {
 	Route     string
 	Key       string // "": none
 	BodyHash  string
+
+	Day             string
+	Reserved        int64
+	DailyLimit      int64 // 0: nothing is set aside
+	ContextBytes    int64
+	ContextMessages int64
 }
 
-func (d *DB) turnArgs(turn NewTurn) turnArgs {
-	now := d.now()
+func (turn NewTurn) args(now time.Time) turnArgs {
 	args := turnArgs{
 		UserID: turn.UserID, ChatID: turn.ChatID, Content: turn.Content, Title: TitleFrom(turn.Content),
 		Owner: turn.Owner, Now: now, KeysSince: now.Add(-keyLifetime),
+		Day: Day(now), DailyLimit: turn.Budget.DailyLimit,
+		ContextBytes: turn.Budget.Context.Bytes, ContextMessages: turn.Budget.Context.Messages,
 	}
 	if turn.Key != nil {
 		args.Route, args.Key, args.BodyHash = turn.Key.Route, turn.Key.Key, turn.Key.BodyHash
@@ -112,9 +139,11 @@ const (
 			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey + ` RETURNING *`
 )
 
-// insertTurnPostgres is one statement and so one round trip. Its parts run in the
-// order in which they read from one another, so that the user's row comes last:
-// tell says why.
+// insertTurnPostgres is one statement and so one round trip, beside those that
+// begin and commit. Its parts run in the order in which they read from one
+// another, so that the user's row comes last: tell says why. Where there is a
+// daily limit, the one before it sets the tokens aside; if it cannot, nothing is
+// returned, and so all is taken back.
 //
 // Under READ COMMITTED the sends to one chat queue at the chat's row. The one
 // that waited sees the row as the first one left it, but everything else as of
@@ -123,10 +152,15 @@ const (
 // keys meet in the same way at the key's row.
 //
 // The reply's insert reads what the user's has returned, so its id is higher.
-func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Exchange, error) {
+func (d *DB) insertTurnPostgres(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
 	first, happened := raiseChat, EventChatUpdated
 	if args.ChatID == 0 {
 		first, happened = beginChat, EventChatCreated
+	}
+	limited, withinLimit := "", ""
+	if args.DailyLimit > 0 {
+		limited = "spent AS (" + reserve(" FROM running LEFT JOIN keyed ON TRUE") + " RETURNING day),"
+		withinLimit = "CROSS JOIN spent"
 	}
 	var row struct {
 		Chat
@@ -134,7 +168,7 @@ func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Exchange, e
 		ReplyID       int64
 		Followed      bool
 	}
-	err := d.write.NewRaw(`
+	err := tx.NewRaw(`
 		WITH chat AS (`+first+`),
 		asked AS (
 			INSERT INTO messages (chat_id, role, content, status, created_at)
@@ -143,14 +177,16 @@ func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Exchange, e
 			INSERT INTO messages (chat_id, role, content, status, created_at)
 			SELECT chat_id, 'assistant', '', 'streaming', ?now FROM asked RETURNING id),
 		running AS (
-			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
-			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now FROM asked, answer
+			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
+			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now, ?reserved, ?context_bytes, ?context_messages
+			FROM asked, answer
 			RETURNING message_id AS reply_id, user_message_id),
 		keyed AS (
 			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
 			SELECT ?user_id, ?route, ?key, ?body_hash, 0, reply_id, ?now FROM running WHERE ?key <> '' RETURNING key),
+		`+limited+`
 		counted AS (
-			UPDATE users SET event_seq = event_seq + 3 FROM running LEFT JOIN keyed ON TRUE WHERE users.id = ?user_id
+			UPDATE users SET event_seq = event_seq + 3 FROM running LEFT JOIN keyed ON TRUE `+withinLimit+` WHERE users.id = ?user_id
 			RETURNING event_seq, reply_id, user_message_id, COALESCE(followed_until > clock_timestamp(), FALSE) AS followed),
 		told AS (
 			INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
@@ -164,42 +200,41 @@ func (d *DB) insertTurnPostgres(ctx context.Context, args turnArgs) (Exchange, e
 	return ex, err
 }
 
-// insertTurnSQLite is the same as a transaction, which has the write lock: what
-// its first statement has found stays true.
-func (d *DB) insertTurnSQLite(ctx context.Context, args turnArgs) (ex Exchange, err error) {
+// insertTurnSQLite is the same in several statements: its transaction has the
+// write lock, so what the first one has found stays true.
+func (d *DB) insertTurnSQLite(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
 	first, happened := raiseChat, EventChatUpdated
 	if args.ChatID == 0 {
 		first, happened = beginChat, EventChatCreated
 	}
-	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		var chat Chat
-		if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
-			return err
+	var chat Chat
+	if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
+		return Exchange{}, err
+	}
+	ex := args.exchange(chat, 0, 0)
+	for _, m := range []*Message{&ex.User, &ex.Reply} {
+		if _, err := tx.NewInsert().Model(m).Exec(ctx); err != nil {
+			return Exchange{}, err
 		}
-		ex = args.exchange(chat, 0, 0)
-		for _, m := range []*Message{&ex.User, &ex.Reply} {
-			if _, err := tx.NewInsert().Model(m).Exec(ctx); err != nil {
-				return err
-			}
-		}
-		var key *IdempotencyKey
-		if args.Key != "" {
-			key = &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}
-		}
-		return d.beginReply(ctx, tx, &ex, args.Owner, key,
-			UserEvent{Kind: happened, ChatID: chat.ID},
-			UserEvent{Kind: EventMessageCreated, ChatID: chat.ID, MessageID: ex.User.ID})
-	})
+	}
+	var key *IdempotencyKey
+	if args.Key != "" {
+		key = &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}
+	}
+	err := d.beginReply(ctx, tx, &ex, args, key,
+		UserEvent{Kind: happened, ChatID: chat.ID},
+		UserEvent{Kind: EventMessageCreated, ChatID: chat.ID, MessageID: ex.User.ID})
 	return ex, err
 }
 
 // beginReply stores all of an exchange but its messages: that its reply runs, the
-// key if there is one, and what to tell the user, which ends with the reply. It
-// sets Followed.
-func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, owner string, key *IdempotencyKey, events ...UserEvent) error {
-	userID, now := ex.Chat.UserID, ex.Reply.CreatedAt
-	_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at)
-		VALUES (?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, userID, ex.User.ID, owner, now).Exec(ctx)
+// key if there is one, what is set aside for it, and what to tell the user, which
+// ends with the reply. It sets Followed.
+func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, args turnArgs, key *IdempotencyKey, events ...UserEvent) error {
+	userID, now := args.UserID, args.Now
+	_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, userID, ex.User.ID, args.Owner, now,
+		args.Reserved, args.ContextBytes, args.ContextMessages).Exec(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,14 +245,24 @@ func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, owner stri
 			return err
 		}
 	}
+	if args.DailyLimit > 0 {
+		res, err := tx.NewRaw(reserve(""), args).Exec(ctx)
+		if errors.Is(changed(res, err), ErrNotFound) {
+			err = overLimit(ctx, tx, userID, now, args.Reserved, args.DailyLimit)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	events = append(events, UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})
 	ex.Followed, err = d.tell(ctx, tx, userID, events...)
 	return err
 }
 
-// whyNotTurn tells why a turn was refused: with the exchange of an earlier turn
-// that had its key, or an error; errRaced if there is no reason any more.
-func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
+// whyNotTurn tells why a turn was refused that was to have so many tokens set
+// aside: with the exchange of an earlier turn that had its key, or an error;
+// errRaced if there is no reason any more.
+func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64) (Exchange, error) {
 	used, err := d.usedKey(ctx, turn.UserID, turn.Key)
 	if err != nil {
 		return Exchange{}, err
@@ -225,21 +270,23 @@ func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	if used != nil {
 		return d.storedExchange(ctx, turn.UserID, used.MessageID)
 	}
-	if turn.ChatID == 0 {
-		return Exchange{}, errRaced
+	if turn.ChatID != 0 {
+		if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {
+			return Exchange{}, err
+		}
+		var running int64
+		err = d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
+		switch {
+		case err == nil:
+			return Exchange{}, &ReplyInProgress{MessageID: running}
+		case !isNoRows(err):
+			return Exchange{}, classify(ctx, err)
+		}
 	}
-	if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {
-		return Exchange{}, err
-	}
-	var running int64
-	err = d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
-	switch {
-	case isNoRows(err):
-		return Exchange{}, errRaced
-	case err != nil:
+	if err := overLimit(ctx, d.read, turn.UserID, d.now(), tokens, turn.Budget.DailyLimit); err != nil {
 		return Exchange{}, classify(ctx, err)
 	}
-	return Exchange{}, &ReplyInProgress{MessageID: running}
+	return Exchange{}, errRaced
 }
 
 // storedExchange is the exchange of a reply, as it stands.

@@ -3,6 +3,7 @@ package models_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // calls is every method that asks the database, with arguments it would take.
 var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"CreateUser": func(ctx context.Context, db *models.DB) error {
-		return db.CreateUser(ctx, &models.User{Email: "a@example.org"}, &models.DeviceSession{SID: "a"})
+		return db.CreateUser(ctx, &models.User{Email: "a@example.org"}, &models.DeviceSession{SID: "a"}, models.By{})
 	},
 	"UserByEmail": func(ctx context.Context, db *models.DB) error {
 		_, err := db.UserByEmail(ctx, "a@example.org")
@@ -22,15 +23,81 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"User":            func(ctx context.Context, db *models.DB) error { _, err := db.User(ctx, 1); return err },
 	"SetPasswordHash": func(ctx context.Context, db *models.DB) error { return db.SetPasswordHash(ctx, 1, "old", "new") },
 	"CreateSession": func(ctx context.Context, db *models.DB) error {
-		return db.CreateSession(ctx, &models.DeviceSession{SID: "b", UserID: 1})
+		return db.CreateSession(ctx, &models.DeviceSession{SID: "b", UserID: 1}, models.By{})
 	},
 	"RotateSession": func(ctx context.Context, db *models.DB) error {
-		_, _, err := db.RotateSession(ctx, "a", 1, time.Now())
+		_, _, err := db.RotateSession(ctx, "a", 1, time.Now(), time.Minute, models.By{})
 		return err
 	},
 	"TouchSession": func(ctx context.Context, db *models.DB) error { return db.TouchSession(ctx, "a", 1, time.Now()) },
-	"EndSession":   func(ctx context.Context, db *models.DB) error { return db.EndSession(ctx, "a", time.Minute) },
-	"Revocations":  func(ctx context.Context, db *models.DB) error { _, err := db.Revocations(ctx, 0); return err },
+	"EndSession": func(ctx context.Context, db *models.DB) error {
+		return db.EndSession(ctx, "a", time.Minute, models.By{})
+	},
+	"EndDevice": func(ctx context.Context, db *models.DB) error {
+		_, err := db.EndDevice(ctx, 1, 1, time.Minute, models.By{})
+		return err
+	},
+	"EndSessions": func(ctx context.Context, db *models.DB) error {
+		_, err := db.EndSessions(ctx, 1, "", time.Minute, models.By{})
+		return err
+	},
+	"Devices":      func(ctx context.Context, db *models.DB) error { _, err := db.Devices(ctx, 1); return err },
+	"SessionAlive": func(ctx context.Context, db *models.DB) error { return db.SessionAlive(ctx, "a", 1) },
+	"KnownNetwork": func(ctx context.Context, db *models.DB) error {
+		_, err := db.KnownNetwork(ctx, 1, netip.MustParsePrefix("192.0.2.1/32"))
+		return err
+	},
+	"ChangePassword": func(ctx context.Context, db *models.DB) error {
+		_, err := db.ChangePassword(ctx, 1, "old", "new", "", time.Minute, models.By{})
+		return err
+	},
+	"RequestReset": func(ctx context.Context, db *models.DB) error {
+		return db.RequestReset(ctx, "a@example.org", models.By{})
+	},
+	"SetReset": func(ctx context.Context, db *models.DB) error { return db.SetReset(ctx, 1, "hash", time.Now()) },
+	"Reset": func(ctx context.Context, db *models.DB) error {
+		_, err := db.Reset(ctx, "hash", time.Now())
+		return err
+	},
+	"UseReset": func(ctx context.Context, db *models.DB) error {
+		_, _, err := db.UseReset(ctx, "hash", "new", time.Now(), time.Minute, models.By{})
+		return err
+	},
+	"UpdateUser": func(ctx context.Context, db *models.DB) error {
+		_, err := db.UpdateUser(ctx, 1, models.UserChange{}, models.By{})
+		return err
+	},
+	"DeleteUser": func(ctx context.Context, db *models.DB) error {
+		_, err := db.DeleteUser(ctx, 1, "", time.Minute, models.By{})
+		return err
+	},
+	"ExportChats":    func(ctx context.Context, db *models.DB) error { _, err := db.ExportChats(ctx, 1, 0, 1); return err },
+	"ExportMessages": func(ctx context.Context, db *models.DB) error { _, err := db.ExportMessages(ctx, 1, 0, 1); return err },
+	"ExportAudit":    func(ctx context.Context, db *models.DB) error { _, err := db.ExportAudit(ctx, 1, 0, 1); return err },
+	"AuditEntries": func(ctx context.Context, db *models.DB) error {
+		_, _, err := db.AuditEntries(ctx, models.Page{})
+		return err
+	},
+	"Count": func(ctx context.Context, db *models.DB) error {
+		_, err := db.Count(ctx, []models.Limit{{Key: "k", Quota: 1, Window: time.Hour}})
+		return err
+	},
+	"Refund": func(ctx context.Context, db *models.DB) error {
+		return db.Refund(ctx, []models.Limit{{Key: "k", Quota: 1, Window: time.Hour}})
+	},
+	"ClaimMails": func(ctx context.Context, db *models.DB) error {
+		_, err := db.ClaimMails(ctx, 1, time.Minute)
+		return err
+	},
+	"MailSent":     func(ctx context.Context, db *models.DB) error { return db.MailSent(ctx, 1) },
+	"MailFailed":   func(ctx context.Context, db *models.DB) error { return db.MailFailed(ctx, 1, time.Minute, "busy") },
+	"DropMail":     func(ctx context.Context, db *models.DB) error { return db.DropMail(ctx, 1) },
+	"MailsWaiting": func(ctx context.Context, db *models.DB) error { _, err := db.MailsWaiting(ctx); return err },
+	"ShareStreamCounts": func(ctx context.Context, db *models.DB) error {
+		_, err := db.ShareStreamCounts(ctx, "me", map[int64]int64{1: 1})
+		return err
+	},
+	"Revocations": func(ctx context.Context, db *models.DB) error { _, err := db.Revocations(ctx, 0); return err },
 	"CreateChat": func(ctx context.Context, db *models.DB) error {
 		_, _, err := db.CreateChat(ctx, 1, "title", true, nil)
 		return err
@@ -45,7 +112,14 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	},
 	"Chat":       func(ctx context.Context, db *models.DB) error { _, err := db.Chat(ctx, 1, 1); return err },
 	"RenameChat": func(ctx context.Context, db *models.DB) error { _, err := db.RenameChat(ctx, 1, 1, "t"); return err },
-	"DeleteChat": func(ctx context.Context, db *models.DB) error { _, err := db.DeleteChat(ctx, 1, 1); return err },
+	"SetTitle": func(ctx context.Context, db *models.DB) error {
+		_, err := db.SetTitle(ctx, models.MadeTitle{UserID: 1, ChatID: 1, MessageID: 1, Title: "t"})
+		return err
+	},
+	"Usage":       func(ctx context.Context, db *models.DB) error { _, err := db.Usage(ctx, 1, "", "9"); return err },
+	"UsageByDay":  func(ctx context.Context, db *models.DB) error { _, err := db.UsageByDay(ctx, "", "9"); return err },
+	"ExportUsage": func(ctx context.Context, db *models.DB) error { _, err := db.ExportUsage(ctx, 1, 0, 1); return err },
+	"DeleteChat":  func(ctx context.Context, db *models.DB) error { _, err := db.DeleteChat(ctx, 1, 1); return err },
 	"Messages": func(ctx context.Context, db *models.DB) error {
 		_, _, err := db.Messages(ctx, 1, 1, models.Page{})
 		return err
@@ -63,7 +137,11 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"FinishReply": func(ctx context.Context, db *models.DB) error {
 		return db.FinishReply(ctx, models.ReplyEnd{MessageID: 1, Fence: 1, Status: models.StatusComplete})
 	},
-	"ReplyProgress":   func(ctx context.Context, db *models.DB) error { _, err := db.ReplyProgress(ctx, 1, 0); return err },
+	"ReplyProgress": func(ctx context.Context, db *models.DB) error { _, err := db.ReplyProgress(ctx, 1, 0); return err },
+	"RepliesProgress": func(ctx context.Context, db *models.DB) error {
+		_, err := db.RepliesProgress(ctx, map[int64]int64{1: 0, 2: 5})
+		return err
+	},
 	"OrphanedReplies": func(ctx context.Context, db *models.DB) error { _, err := db.OrphanedReplies(ctx, 1); return err },
 	"TakeReply":       func(ctx context.Context, db *models.DB) error { _, _, err := db.TakeReply(ctx, 1, 1, "me"); return err },
 	"RestartReply": func(ctx context.Context, db *models.DB) error {
@@ -88,7 +166,7 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"LatestEvents":   func(ctx context.Context, db *models.DB) error { _, err := db.LatestEvents(ctx, []int64{1}); return err },
 	"FollowUsers":    func(ctx context.Context, db *models.DB) error { return db.FollowUsers(ctx, []int64{1}, time.Second) },
 	"RunningReplies": func(ctx context.Context, db *models.DB) error { _, err := db.RunningReplies(ctx, 1); return err },
-	"PurgeExpired":   func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now()) },
+	"PurgeExpired":   func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now(), time.Hour) },
 }
 
 func TestStorageTroubleIsUnavailableAndNothingElse(t *testing.T) {

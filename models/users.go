@@ -3,7 +3,9 @@ package models
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 )
@@ -22,7 +24,7 @@ type User struct {
 // CreateUser adds an account and its first device session, and sets both their
 // ids and what CreateSession sets. A CreatedAt of zero is the present.
 // ErrUserExists if the address has an account.
-func (d *DB) CreateUser(ctx context.Context, u *User, s *DeviceSession) error {
+func (d *DB) CreateUser(ctx context.Context, u *User, s *DeviceSession, by By) error {
 	u.CreatedAt = d.stamp(u.CreatedAt)
 	var (
 		user    User
@@ -34,17 +36,24 @@ func (d *DB) CreateUser(ctx context.Context, u *User, s *DeviceSession) error {
 			return err
 		}
 		session.UserID = user.ID
-		_, err := tx.NewInsert().Model(&session).Exec(ctx)
-		return err
+		if _, err := tx.NewInsert().Model(&session).Exec(ctx); err != nil {
+			return err
+		}
+		return d.audit(ctx, tx, by, "account.created", user.ID, "")
 	})
-	if constraint, ok := uniqueViolation(err); ok && constraint == "users_email_key" {
-		return ErrUserExists
-	}
 	if err != nil {
-		return err
+		return userExists(err)
 	}
 	*u, *s = user, session
 	return nil
+}
+
+// userExists turns a second account of an address into ErrUserExists.
+func userExists(err error) error {
+	if constraint, ok := uniqueViolation(err); ok && constraint == "users_email_key" {
+		return ErrUserExists
+	}
+	return err
 }
 
 // UserByEmail returns the account of an address, as it was normalized for
@@ -62,12 +71,89 @@ func (d *DB) User(ctx context.Context, id int64) (User, error) {
 	return u, classify(ctx, err)
 }
 
-// SetPasswordHash replaces the hash if it is still old: ErrNotFound if another
-// one was set since, or the account is gone.
-func (d *DB) SetPasswordHash(ctx context.Context, userID int64, old, hash string) error {
-	res, err := d.write.NewUpdate().Model((*User)(nil)).Set("password_hash = ?", hash).
-		Where("id = ? AND password_hash = ?", userID, old).Exec(ctx)
-	return classify(ctx, changed(res, err))
+// A UserChange is what becomes different about an account; nil leaves a field as
+// it is.
+type UserChange struct {
+	UserName *string
+	Email    *string // normalized as for CreateUser
+	// PasswordHash is the one that the current password was checked against.
+	// Only with an Email is it asked for.
+	PasswordHash string
+}
+
+// UpdateUser changes an account. Another address withdraws what could reset the
+// password, and is told to the former one by mail. ErrUserExists if somebody
+// else has it; ErrNotFound if the account is gone, or the password was changed
+// since it was checked.
+func (d *DB) UpdateUser(ctx context.Context, userID int64, change UserChange, by By) (User, error) {
+	var u User
+	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		lock := "NO KEY UPDATE"
+		if change.Email != nil {
+			lock = "UPDATE" // an address is a key: PostgreSQL needs the stronger lock to change it
+		}
+		if u, err = d.holdUser(ctx, tx, userID, lock); err != nil {
+			return err
+		}
+		if change.UserName != nil {
+			u.UserName = *change.UserName
+		}
+		if change.Email != nil && u.PasswordHash != change.PasswordHash {
+			return ErrNotFound
+		}
+		if change.Email != nil && u.Email != *change.Email {
+			if err := d.emailChanged(ctx, tx, userID, *change.Email, by); err != nil {
+				return err
+			}
+			u.Email = *change.Email
+		}
+		_, err = tx.NewUpdate().Model(&u).Column("user_name", "email").WherePK().Exec(ctx)
+		return err
+	})
+	if err != nil {
+		return User{}, userExists(err)
+	}
+	return u, nil
+}
+
+// emailChanged does what follows from another address, before it is stored: so
+// the mail goes to the former one, and the audit names it.
+func (d *DB) emailChanged(ctx context.Context, tx bun.Tx, userID int64, email string, by By) error {
+	if err := d.withdrawReset(ctx, tx, userID); err != nil {
+		return err
+	}
+	if err := d.audit(ctx, tx, by, "email.changed", userID, "to "+maskEmail(email)); err != nil {
+		return err
+	}
+	return d.notify(ctx, tx, MailEmailChanged, userID, by, map[string]string{"new_email": maskEmail(email)})
+}
+
+// maskEmail leaves enough of an address for its owner to know it by: the first
+// character and the domain.
+func maskEmail(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return ellipsis
+	}
+	_, first := utf8.DecodeRuneInString(email[:at])
+	return email[:first] + ellipsis + email[at:]
+}
+
+// holdUser returns a user and keeps others from changing it until the end of the
+// transaction; ErrNotFound. lock is PostgreSQL's word for how: UPDATE also keeps
+// rows from referring to it. All who change an account hold it before its
+// sessions, its reset and its mails, and after its chats.
+func (d *DB) holdUser(ctx context.Context, tx bun.Tx, userID int64, lock string) (User, error) {
+	var u User
+	q := tx.NewSelect().Model(&u).Where("id = ?", userID)
+	if d.dialect == Postgres {
+		q = q.For(lock)
+	}
+	err := q.Scan(ctx)
+	if isNoRows(err) {
+		return User{}, ErrNotFound
+	}
+	return u, err
 }
 
 // stamp is t as it is stored, or the present if it is zero.

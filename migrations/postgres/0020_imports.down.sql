@@ -1,0 +1,3 @@
+DROP TABLE imported_chats;
+DROP TABLE imported_users;
+DROP TABLE imports;

@@ -1,0 +1,9 @@
+DROP TRIGGER messages_ended;
+DROP TRIGGER messages_created;
+DROP TRIGGER chats_renamed;
+DROP TRIGGER chats_created;
+DROP TABLE search_queue;
+DROP TRIGGER messages_deleted;
+DROP TRIGGER chats_deleted;
+DROP TABLE message_words;
+DROP TABLE chat_words;

@@ -1,0 +1,170 @@
+package models
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+)
+
+// A Limit is what may happen under a key: Quota times within Window, at once or
+// spread, and again as time passes (the generic cell rate algorithm of ITU-T
+// I.371). Of a key only a hash is stored, whatever its length. A key made from an
+// address should be hashed by its caller with something secret: there are few
+// enough addresses to try them all.
+type Limit struct {
+	Key    string
+	Quota  int64 // below 1 there is no limit: nothing is counted, all is allowed
+	Window time.Duration
+}
+
+// Counted is what became of a hit, and how things stand after it.
+type Counted struct {
+	Key        string
+	Allowed    bool          // the quota held it; if not, it has used nothing up
+	Remaining  int64         // how many more the quota holds at this moment
+	Reset      time.Duration // until the quota is whole again, if nothing comes until then
+	RetryAfter time.Duration // until it holds one more; 0: at this moment
+}
+
+// Count counts one hit under each key, by one statement, and says of each if its
+// quota held it. Of any number of callers exactly the quota gets in, and callers
+// of several keys never wait for each other in a circle. The keys do not depend
+// on each other: one that refuses keeps no other from counting. A key that is
+// named twice is counted once, within the first of its limits. The answers come
+// in the order of the limits.
+func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
+	used := make(map[string]usage)
+	if quotas := quotasOf(limits); len(quotas) > 0 {
+		var rows []usage
+		// A key that is not there has its whole quota. For a row that is there SET
+		// is computed once it is locked, by what the caller before has left and
+		// by the time of that moment: the order of the callers is that of their
+		// times.
+		err := d.write.NewRaw(`
+			WITH quota (key, emission, burst) AS (?0)
+			INSERT INTO throttles AS t (key, tat, allowed)
+			SELECT key, ?1 + emission, TRUE FROM quota WHERE TRUE ORDER BY key
+			ON CONFLICT (key) DO UPDATE SET (tat, allowed) = (
+				SELECT CASE WHEN next <= now + burst THEN next ELSE t.tat END, next <= now + burst
+				FROM (SELECT now, burst, CASE WHEN t.tat > now THEN t.tat ELSE now END + emission AS next
+					FROM (SELECT ?1 AS now, emission, burst FROM quota WHERE quota.key = t.key) AS hit) AS arrival)
+			RETURNING key, tat, allowed, ?1 AS now`, d.write.NewValues(&quotas), d.micros()).Scan(ctx, &rows)
+		if err != nil {
+			return nil, classify(ctx, err)
+		}
+		for _, row := range rows {
+			used[row.Key] = row
+		}
+	}
+	counted := make([]Counted, len(limits))
+	for i, limit := range limits {
+		counted[i] = limit.after(used)
+	}
+	return counted, nil
+}
+
+// Refund takes back one hit under each key, by one statement: of those that
+// Count has allowed.
+func (d *DB) Refund(ctx context.Context, limits []Limit) error {
+	quotas := quotasOf(limits)
+	if len(quotas) == 0 {
+		return nil
+	}
+	// An INSERT too, to lock the rows in the same order. A row that it adds is a
+	// quota that is whole.
+	_, err := d.write.NewRaw(`
+		WITH quota (key, emission, burst) AS (?0)
+		INSERT INTO throttles AS t (key, tat, allowed)
+		SELECT key, ?1, TRUE FROM quota WHERE TRUE ORDER BY key
+		ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)`,
+		d.write.NewValues(&quotas), d.micros()).Exec(ctx)
+	return classify(ctx, err)
+}
+
+// A quota is a limit as the statements take it, in microseconds: what one hit
+// uses up, and how much of it there is.
+type quota struct {
+	Key      string
+	Emission int64
+	Burst    int64
+}
+
+// maxQuota is more than comes within any window, and keeps sums within an int64.
+const maxQuota = 1 << 40
+
+func (l Limit) quota() quota {
+	hits := min(l.Quota, maxQuota)
+	emission := max(1, l.Window.Microseconds()/hits)
+	// A multiple of the emission, so that rounding costs no hit and gives none.
+	return quota{throttleKey(l.Key), emission, emission * hits}
+}
+
+// quotasOf returns each key once, in order: PostgreSQL lets one statement change
+// a row once.
+func quotasOf(limits []Limit) []quota {
+	var quotas []quota
+	for _, limit := range limits {
+		if limit.Quota >= 1 {
+			quotas = append(quotas, limit.quota())
+		}
+	}
+	slices.SortStableFunc(quotas, func(a, b quota) int { return strings.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(quotas, func(a, b quota) bool { return a.Key == b.Key })
+}
+
+// throttleKey is the stored form of a key.
+func throttleKey(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// usage is a stored key, at the time Now.
+type usage struct {
+	Key     string
+	Tat     int64
+	Allowed bool
+	Now     int64
+}
+
+// after is how the limit stands with these keys counted.
+func (l Limit) after(used map[string]usage) Counted {
+	if l.Quota < 1 {
+		return Counted{Key: l.Key, Allowed: true}
+	}
+	q := l.quota()
+	u := used[q.Key]
+	taken := max(0, u.Tat-u.Now)
+	left := q.Burst - taken
+	return Counted{
+		Key:        l.Key,
+		Allowed:    u.Allowed,
+		Remaining:  max(0, left/q.Emission),
+		Reset:      time.Duration(taken) * time.Microsecond,
+		RetryAfter: time.Duration(max(0, q.Emission-left)) * time.Microsecond,
+	}
+}
+
+// micros is the present in microseconds since 1970, by the clock of the database
+// and read where it stands in a statement.
+func (d *DB) micros() schema.QueryAppender {
+	if d.dialect == Postgres {
+		return bun.SafeQuery("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+	}
+	return bun.SafeQuery("(CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000)")
+}
+
+// purgeThrottles deletes quotas that were whole at ?0. It waits for nobody: rows
+// that are being counted are left for the next time, since whoever counts them
+// may wait for rows that this one holds.
+func (d *DB) purgeThrottles() string {
+	if d.dialect == Postgres {
+		return `DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < ?0 FOR UPDATE SKIP LOCKED)`
+	}
+	return "DELETE FROM throttles WHERE tat < ?0"
+}

@@ -1,0 +1,233 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// A Usage is what the AI service was given and has said, in tokens.
+type Usage struct {
+	Model        string // "": the service's choice, or not known
+	InputTokens  int64
+	OutputTokens int64
+	Estimated    bool // by EstimateTokens, since the service did not count
+}
+
+// EstimateTokens is how many tokens a text of so many bytes may be: four bytes
+// are one, rounded up. It is a guess, near the truth for English prose, and can
+// be off by half for other languages and for code.
+func EstimateTokens(bytes int64) int64 { return (bytes + 3) / 4 }
+
+// A Context is how much of a chat goes to the AI service with a message: of what
+// was said before, so many of the latest bytes and messages; 0 is all.
+type Context struct{ Bytes, Messages int64 }
+
+// A Budget is what a reply is expected to cost, and may.
+type Budget struct {
+	Context    Context
+	Answer     int64 // tokens that are set aside for what the AI service says
+	DailyLimit int64 // tokens of the user in a day (UTC); 0: any number, and nothing is set aside
+}
+
+// ErrDailyLimit says that a reply might cost more tokens than the user has left
+// for the day. It comes as a *DailyLimit.
+var ErrDailyLimit = errors.New("the daily limit of tokens is reached")
+
+// DailyLimit is the ErrDailyLimit that says how much there is.
+type DailyLimit struct {
+	Limit  int64     // tokens of the day
+	Used   int64     // of these, used or set aside
+	Resets time.Time // when the next day begins
+}
+
+func (e *DailyLimit) Error() string {
+	return fmt.Sprintf("%v: %d of %d are used or set aside", ErrDailyLimit, e.Used, e.Limit)
+}
+
+// Is makes a DailyLimit an ErrDailyLimit.
+func (e *DailyLimit) Is(target error) bool { return target == ErrDailyLimit }
+
+// Day is the day (UTC) on which what happens at t is counted.
+func Day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+// NextDay is when the day after that of t begins.
+func NextDay(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour) }
+
+// A UsageDay is what a user has used on a day.
+type UsageDay struct {
+	Day             string // as Day has it
+	InputTokens     int64
+	OutputTokens    int64
+	EstimatedTokens int64 // of both
+	Replies         int64 // that have ended
+	Reserved        int64 // tokens that are set aside for replies that run
+}
+
+// Usage returns the days from one to another, both included, on which a user has
+// used something, in order.
+func (d *DB) Usage(ctx context.Context, userID int64, fromDay, toDay string) ([]UsageDay, error) {
+	var days []UsageDay
+	err := d.read.NewRaw(`SELECT day, input_tokens, output_tokens, estimated_tokens, replies, reserved FROM usage_days
+		WHERE user_id = ? AND day BETWEEN ? AND ? ORDER BY day`, userID, fromDay, toDay).Scan(ctx, &days)
+	return days, classify(ctx, err)
+}
+
+// A UsageTotal is what all users have used on a day.
+type UsageTotal struct {
+	UsageDay
+	Users int64 // who have used something
+}
+
+// UsageByDay is Usage of all users together.
+func (d *DB) UsageByDay(ctx context.Context, fromDay, toDay string) ([]UsageTotal, error) {
+	var days []UsageTotal
+	err := d.read.NewRaw(`SELECT day, CAST(sum(input_tokens) AS bigint) AS input_tokens,
+			CAST(sum(output_tokens) AS bigint) AS output_tokens, CAST(sum(estimated_tokens) AS bigint) AS estimated_tokens,
+			CAST(sum(replies) AS bigint) AS replies, CAST(sum(reserved) AS bigint) AS reserved, count(*) AS users
+		FROM usage_days WHERE day BETWEEN ? AND ? GROUP BY day ORDER BY day`, fromDay, toDay).Scan(ctx, &days)
+	return days, classify(ctx, err)
+}
+
+// historyBytes is the size of what goes along with a message of a chat.
+func historyBytes(ctx context.Context, tx bun.Tx, chatID, beforeMessageID int64, c Context) (int64, error) {
+	most := c.Messages
+	if most == 0 {
+		most = math.MaxInt64
+	}
+	var bytes int64
+	err := tx.NewRaw(`SELECT COALESCE(sum(octet_length(content)), 0) FROM (
+			SELECT content FROM messages WHERE chat_id = ? AND id < ? AND content <> '' AND status <> ?
+			ORDER BY id DESC LIMIT ?) AS earlier`, chatID, beforeMessageID, StatusStreaming, most).Scan(ctx, &bytes)
+	if c.Bytes > 0 {
+		bytes = min(bytes, c.Bytes)
+	}
+	return bytes, err
+}
+
+// reservation is what is set aside for the reply to a message of so many bytes.
+func (b Budget) reservation(ctx context.Context, tx bun.Tx, chatID, beforeMessageID int64, content string) (int64, error) {
+	if b.DailyLimit == 0 {
+		return 0, nil
+	}
+	var history int64
+	if chatID != 0 {
+		var err error
+		if history, err = historyBytes(ctx, tx, chatID, beforeMessageID, b.Context); err != nil {
+			return 0, err
+		}
+	}
+	return EstimateTokens(history+int64(len(content))) + b.Answer, nil
+}
+
+// reserve is the statement that sets tokens aside, once for each row of from. It
+// changes no row if that would be more than the limit: of any number of callers
+// those get in whose sum is within it.
+func reserve(from string) string {
+	return `INSERT INTO usage_days AS d (user_id, day, reserved)
+		SELECT ?user_id, ?day, ?reserved` + from + ` WHERE ?reserved <= ?daily_limit
+		ON CONFLICT (user_id, day) DO UPDATE SET reserved = d.reserved + EXCLUDED.reserved
+			WHERE d.input_tokens + d.output_tokens + d.reserved + EXCLUDED.reserved <= ?daily_limit`
+}
+
+// overLimit returns a *DailyLimit if so many tokens cannot be set aside.
+func overLimit(ctx context.Context, db bun.IDB, userID int64, now time.Time, tokens, limit int64) error {
+	if limit == 0 {
+		return nil
+	}
+	var used int64
+	err := db.NewRaw("SELECT input_tokens + output_tokens + reserved FROM usage_days WHERE user_id = ? AND day = ?",
+		userID, Day(now)).Scan(ctx, &used)
+	if err != nil && !isNoRows(err) {
+		return err
+	}
+	if used+tokens <= limit {
+		return nil
+	}
+	return &DailyLimit{Limit: limit, Used: used, Resets: NextDay(now)}
+}
+
+// A charge is a running reply with what it costs.
+type charge struct {
+	RunningReply
+	Reserved     int64   // tokens that are set aside for it, on the day on which it began
+	CountedBytes int64   // of SavedBytes, those that earlier owners were counted for
+	Context      Context `bun:"embed:context_"`
+}
+
+// A settlement is what an attempt has used, as the statement below takes it.
+type settlement struct {
+	MessageID int64
+	Fence     int
+	UserID    int64
+	ChatID    int64
+	Day       string
+	Usage
+	EstimatedTokens int64
+	Replies         int64 // that have ended with it
+	Reserved        int64 // tokens that are no longer set aside
+	Now             time.Time
+}
+
+// settlement is that of the reply's owner, who has used u, while the reply goes
+// on.
+func (r charge) settlement(u Usage) settlement {
+	return settlement{
+		MessageID: r.MessageID, Fence: r.Fence, UserID: r.UserID, ChatID: r.ChatID, Day: Day(r.StartedAt), Usage: u,
+	}
+}
+
+// ended is the settlement of the reply's last owner.
+func (r charge) ended(u Usage) settlement {
+	s := r.settlement(u)
+	s.Replies, s.Reserved = 1, r.Reserved
+	return s
+}
+
+// settle counts what was used: one round trip. The row of usage_days comes after
+// all others in a transaction but the user's.
+func (d *DB) settle(ctx context.Context, tx bun.Tx, s settlement) error {
+	const attempt = `INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at)
+		VALUES (?message_id, ?fence, ?user_id, ?chat_id, ?day, ?model, ?input_tokens, ?output_tokens, ?estimated, ?now)`
+	const sums = `INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
+		VALUES (?user_id, ?day, ?input_tokens, ?output_tokens, ?estimated_tokens, ?replies)
+		ON CONFLICT (user_id, day) DO UPDATE SET
+			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
+			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
+			reserved = d.reserved - ?reserved`
+	s.Now = d.now()
+	if s.Estimated {
+		s.EstimatedTokens = s.InputTokens + s.OutputTokens
+	}
+	statements := []string{attempt, sums}
+	if d.dialect == Postgres {
+		statements = []string{"WITH attempt AS (" + attempt + ") " + sums}
+	}
+	for _, statement := range statements {
+		if _, err := tx.NewRaw(statement, s).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untold is the usage of an attempt whose owner does not tell it: estimated from
+// what the owner was to send, and from what it has saved.
+func untold(ctx context.Context, tx bun.Tx, r charge) (Usage, error) {
+	var asked int64
+	err := tx.NewRaw("SELECT octet_length(content) FROM messages WHERE id = ?", r.UserMessageID).Scan(ctx, &asked)
+	if err != nil && !isNoRows(err) {
+		return Usage{}, err
+	}
+	history, err := historyBytes(ctx, tx, r.ChatID, r.UserMessageID, r.Context)
+	return Usage{
+		// Where it went on from a text, that was sent too.
+		InputTokens:  EstimateTokens(history + asked + r.CountedBytes),
+		OutputTokens: EstimateTokens(r.SavedBytes - r.CountedBytes),
+		Estimated:    true,
+	}, err
+}
