@@ -21,10 +21,10 @@ func (r *Revoked) Held() int {
 	return len(r.sessions) + len(r.users)
 }
 
-// Occupy takes one worker until the function that it returns is called.
+// Occupy takes one hasher until the function that it returns is called.
 func (p *Passwords) Occupy() (release func()) {
-	p.workers <- struct{}{}
-	return p.release
+	h := <-p.hashers
+	return func() { p.hashers <- h }
 }
 
 // ReadableHash parses a stored hash without spending what it costs.

@@ -61,6 +61,30 @@ func FuzzSignedClaims(f *testing.F) {
 	})
 }
 
+// FuzzVerifyOthers throws strings at the parsers of the other types: none takes
+// what was not made as its own.
+func FuzzVerifyOthers(f *testing.F) {
+	tokens := tokens(f, "EdDSA")
+	pair := issue(f, tokens, session())
+	made := []string{pair.AccessToken, pair.RefreshToken, issueTicket(f, tokens, 42), issueDevice(f, tokens)}
+	for _, token := range append(made, signed(goodHeader, `{`), "a.b.c") {
+		f.Add(token)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		_, refresh := tokens.VerifyRefresh(token)
+		_, ticket := tokens.VerifyTicket(token)
+		_, device := tokens.VerifyDevice(token)
+		for typ, err := range map[string]error{"refresh+jwt": refresh, "stream-ticket+jwt": ticket, "device+jwt": device} {
+			if err == nil && decoded(t, token, 0)["typ"] != typ {
+				t.Errorf("took %q as %s", token, typ)
+			}
+			if err != nil && !errors.Is(err, auth.ErrInvalidToken) {
+				t.Errorf("got %v for %q", err, token)
+			}
+		}
+	})
+}
+
 func FuzzNewKeyRing(f *testing.F) {
 	// Without an RSA key, whose primes take most of a fuzzer's time.
 	all := jwks(f)

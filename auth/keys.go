@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,23 +109,49 @@ func (r *KeyRing) signing() *key { return r.keys[0] }
 // part, as text that NewKeyRing reads. The kid is the key's thumbprint
 // (RFC 7638).
 func GenerateKeySet() ([]byte, error) {
+	entry, err := generateKey()
+	if err != nil {
+		return nil, err
+	}
+	return formatKeySet(object{}, []object{entry})
+}
+
+// generateKey returns the JWK of a fresh Ed25519 key.
+func generateKey() (object, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("auth: generate a key: %w", err)
 	}
-	x := base64.RawURLEncoding.EncodeToString(public)
+	x := encode(public)
 	thumbprint := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
-	set, err := json.MarshalIndent(map[string]any{"keys": []map[string]string{{
+	entry := make(object)
+	for name, value := range map[string]string{
 		"kty": "OKP",
 		"crv": "Ed25519",
 		"alg": jwt.SigningMethodEdDSA.Alg(),
 		"use": "sig",
-		"kid": base64.RawURLEncoding.EncodeToString(thumbprint[:]),
+		"kid": encode(thumbprint[:]),
 		"x":   x,
-		"d":   base64.RawURLEncoding.EncodeToString(private.Seed()),
-	}}}, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("auth: generate a key: %w", err)
+		"d":   encode(private.Seed()),
+	} {
+		entry.set(name, value)
 	}
-	return append(set, '\n'), nil
+	return entry, nil
+}
+
+// set writes a member that is a string without anything to escape.
+func (m object) set(name, value string) { m[name] = json.RawMessage(`"` + value + `"`) }
+
+// formatKeySet writes a JWK set for people to read: set with these keys.
+func formatKeySet(set object, keys []object) ([]byte, error) {
+	list, err := json.Marshal(keys)
+	if err != nil {
+		return nil, fmt.Errorf("auth: write a key set: %w", err)
+	}
+	set["keys"] = list
+	text, err := json.MarshalIndent(set, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("auth: write a key set: %w", err)
+	}
+	return append(text, '\n'), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	// passwordWait is how long a caller waits for a worker.
+	// passwordWait is how long a caller waits for a hasher.
 	passwordWait = time.Second
 	saltBytes    = 16
 	keyBytes     = 32
@@ -40,44 +41,79 @@ func (p Argon2Params) Validate() error {
 	return nil
 }
 
-// Passwords hashes and verifies passwords with a bounded number of workers:
-// each hash takes tens of milliseconds of a core and tens of megabytes, and
-// logins must not take them from the replies that run. It is safe for
-// concurrent use.
+// A HashJob is a password, and the stored hash that it is to be compared with, or
+// the cost of the argon2id hash that it is to be given where Hash is empty.
+type HashJob struct {
+	Password string
+	Hash     string
+	Params   Argon2Params
+}
+
+// A HashResult is what became of a job: whether the password matches the hash,
+// or the hash that was made.
+type HashResult struct {
+	Matches bool
+	Hash    string
+}
+
+// A Hasher does a job. It is given one at a time.
+type Hasher func(HashJob) HashResult
+
+// Do is the Hasher that every other one has to agree with: it does the job where
+// it is called. A stored hash that cannot be read matches nothing.
+func (j HashJob) Do() HashResult {
+	if j.Hash != "" {
+		stored, err := parseHash(j.Hash)
+		return HashResult{Matches: err == nil && stored.matches(j.Password)}
+	}
+	salt := make([]byte, saltBytes)
+	rand.Read(salt) // never fails
+	sum := argon2.IDKey([]byte(j.Password), salt, j.Params.Time, j.Params.MemoryKiB, j.Params.Threads, keyBytes)
+	return HashResult{Hash: fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
+		j.Params.MemoryKiB, j.Params.Time, j.Params.Threads,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(sum))}
+}
+
+// Passwords hashes and verifies passwords with a bounded number of hashers: each
+// hash takes tens of milliseconds of a core and tens of megabytes, and logins
+// must not take them from the replies that run. It is safe for concurrent use.
 //
-// Its methods wait for a worker for a second at the most, and then return
+// Its methods wait for a hasher for a second at the most, and then return
 // ErrBusy; when ctx ends while they wait they return its error. A hash that
 // was begun is finished.
 type Passwords struct {
 	params  Argon2Params
-	workers chan struct{}
+	hashers chan Hasher
 }
 
-// NewPasswords returns a pool that makes argon2id hashes of the given cost. It
-// panics if params are not valid or there is no worker.
+// NewPasswords returns a pool that makes argon2id hashes of the given cost, so
+// many at once, in this process. It panics if params are not valid or workers
+// are none.
 func NewPasswords(params Argon2Params, workers int) *Passwords {
+	return NewPasswordPool(params, slices.Repeat([]Hasher{HashJob.Do}, workers))
+}
+
+// NewPasswordPool returns a pool of these hashers, which makes argon2id hashes of
+// the given cost. It panics if params are not valid or there is no hasher.
+func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 	if err := params.Validate(); err != nil {
 		panic(err)
 	}
-	if workers < 1 {
-		panic("auth: passwords need a worker")
+	if len(hashers) == 0 {
+		panic("auth: passwords need a hasher")
 	}
-	return &Passwords{params: params, workers: make(chan struct{}, workers)}
+	p := &Passwords{params: params, hashers: make(chan Hasher, len(hashers))}
+	for _, h := range hashers {
+		p.hashers <- h
+	}
+	return p
 }
 
 // Hash returns the argon2id hash of a password as a PHC string with a random
 // salt of its own.
 func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
-	if err := p.acquire(ctx); err != nil {
-		return "", err
-	}
-	defer p.release()
-	salt := make([]byte, saltBytes)
-	rand.Read(salt) // never fails
-	sum := argon2.IDKey([]byte(password), salt, p.params.Time, p.params.MemoryKiB, p.params.Threads, keyBytes)
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
-		p.params.MemoryKiB, p.params.Time, p.params.Threads,
-		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(sum)), nil
+	done, err := p.do(ctx, HashJob{Password: password, Params: p.params})
+	return done.Hash, err
 }
 
 // Verify reports whether password is the one behind hash: an argon2id PHC
@@ -100,11 +136,11 @@ func (p *Passwords) Verify(ctx context.Context, hash, password string) (ok, reha
 	if err != nil {
 		return false, false, errors.Join(err, p.VerifyNothing(ctx, password))
 	}
-	if err := p.acquire(ctx); err != nil {
+	done, err := p.do(ctx, HashJob{Password: password, Hash: hash})
+	if err != nil {
 		return false, false, err
 	}
-	defer p.release()
-	if !stored.matches(password) || strings.Contains(password, "\x00") {
+	if !done.Matches || strings.Contains(password, "\x00") {
 		return false, false, nil
 	}
 	a, current := stored.(argon2Hash)
@@ -115,35 +151,24 @@ func (p *Passwords) Verify(ctx context.Context, hash, password string) (ok, reha
 // VerifyNothing spends what Verify spends on a hash of the current parameters,
 // for an address that nobody has.
 func (p *Passwords) VerifyNothing(ctx context.Context, password string) error {
-	if err := p.acquire(ctx); err != nil {
-		return err
-	}
-	defer p.release()
-	nothing := argon2Hash{params: p.params, salt: make([]byte, saltBytes), sum: make([]byte, keyBytes)}
-	nothing.matches(password)
-	return nil
+	_, err := p.do(ctx, HashJob{Password: password, Params: p.params})
+	return err
 }
 
-// acquire waits for a worker. Every acquire is paired with a release.
-func (p *Passwords) acquire(ctx context.Context) error {
+// do has a hasher do the job, once one is free.
+func (p *Passwords) do(ctx context.Context, j HashJob) (HashResult, error) {
 	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case p.workers <- struct{}{}:
-		return nil
-	default:
+		return HashResult{}, err
 	}
 	timer := time.NewTimer(passwordWait)
 	defer timer.Stop()
 	select {
-	case p.workers <- struct{}{}:
-		return nil
+	case h := <-p.hashers:
+		defer func() { p.hashers <- h }()
+		return h(j), nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return HashResult{}, ctx.Err()
 	case <-timer.C:
-		return ErrBusy
+		return HashResult{}, ErrBusy
 	}
 }
-
-func (p *Passwords) release() { <-p.workers }

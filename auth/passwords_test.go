@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -18,18 +19,23 @@ var cheap = auth.Argon2Params{MemoryKiB: 64, Time: 1, Threads: 1}
 const greeting = "Grüße aus Köln"
 
 // hashesOfGreeting were made by other implementations: argon2id by Python's
-// cryptography 48, bcrypt by libxcrypt, the others by Werkzeug 3.1.8.
+// cryptography 48, bcrypt by libxcrypt and, where the name says so, by Python's
+// bcrypt 3.2.2, the others by Werkzeug 3.1.8. Python's bcrypt and Werkzeug
+// verify all of theirs.
 var hashesOfGreeting = map[string]string{
-	"argon2id, 19 MiB":           "$argon2id$v=19$m=19456,t=2,p=1$a3E5WnQzdkJuTTF4Unc3TA$VbXy1Qkk3D0qewyVMWQ6Jk1dN4nVkh7lwSkyZG3BJtI",
-	"argon2id, four lanes":       "$argon2id$v=19$m=65536,t=3,p=4$a3E5WnQzdkJuTTF4Unc3TA$KvMdkhgR4+Lj2jpfuFwPURvawviONVEwGSPrj18cnwo",
-	"argon2id, 64 KiB":           "$argon2id$v=19$m=64,t=1,p=1$a3E5WnQzdkJuTTF4Unc3TA$brRKTRlQrweQxz4FwqalrqUKKzf8LmENPTOqNQexGkk",
-	"bcrypt 2a":                  "$2a$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
-	"bcrypt 2b":                  "$2b$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
-	"bcrypt 2y":                  "$2y$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
-	"pbkdf2, 260,000 rounds":     "pbkdf2:sha256:260000$kq9Zt3vB$ab26e04c30a5a0c64e9897e3462db634143189fbdbaa2daff8a296e67e4b8fc2",
-	"pbkdf2, 1,000 rounds":       "pbkdf2:sha256:1000$kq9Zt3vBnM1xRw7L$72ec27dd225bb3778fa09696663023b2f2c10bf95b7ea96b3dcaf04c61b97427",
-	"scrypt, Werkzeug's default": "scrypt:32768:8:1$kq9Zt3vBnM1xRw7L$e43176c64a3ee0c857435a204d13639fc8ed521c48192bfa684f12abb39d4be2354343e191a3698c905c42380fbddce6f3789f1393c4b6710c487657900d1f10",
-	"scrypt, two blocks":         "scrypt:1024:8:2$kq9Zt3vBnM1xRw7L$5501363fa9e2b3f77c80315d242021cfea86eb97cec7370c8531fa6116e8028f1dcea53a9546c519cd08d073d32d4ecd0a636d0ce05db6c67f0074186279efbe",
+	"argon2id, 19 MiB":             "$argon2id$v=19$m=19456,t=2,p=1$a3E5WnQzdkJuTTF4Unc3TA$VbXy1Qkk3D0qewyVMWQ6Jk1dN4nVkh7lwSkyZG3BJtI",
+	"argon2id, four lanes":         "$argon2id$v=19$m=65536,t=3,p=4$a3E5WnQzdkJuTTF4Unc3TA$KvMdkhgR4+Lj2jpfuFwPURvawviONVEwGSPrj18cnwo",
+	"argon2id, 64 KiB":             "$argon2id$v=19$m=64,t=1,p=1$a3E5WnQzdkJuTTF4Unc3TA$brRKTRlQrweQxz4FwqalrqUKKzf8LmENPTOqNQexGkk",
+	"bcrypt 2a":                    "$2a$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
+	"bcrypt 2b":                    "$2b$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
+	"bcrypt 2y":                    "$2y$05$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu",
+	"bcrypt 2a, Python's":          "$2a$05$NlfsjPw39AsUKi94dTMefO1s79fNN/6/IQWBPdwS3UNAuv/fYHzhW",
+	"bcrypt 2b, Python's":          "$2b$06$jp3/cmBqxNMslSUdVhB6yuInmufuH73No2iLX/1I16IVb6d7VLnWG",
+	"pbkdf2, a salt of Werkzeug 1": "pbkdf2:sha256:150000$IAvsSOE2$a2313aeb835ac5be0bb12ba007e1fe1d6f587725c72dc91c3bc966357b0256ca",
+	"pbkdf2, 260,000 rounds":       "pbkdf2:sha256:260000$kq9Zt3vB$ab26e04c30a5a0c64e9897e3462db634143189fbdbaa2daff8a296e67e4b8fc2",
+	"pbkdf2, 1,000 rounds":         "pbkdf2:sha256:1000$kq9Zt3vBnM1xRw7L$72ec27dd225bb3778fa09696663023b2f2c10bf95b7ea96b3dcaf04c61b97427",
+	"scrypt, Werkzeug's default":   "scrypt:32768:8:1$kq9Zt3vBnM1xRw7L$e43176c64a3ee0c857435a204d13639fc8ed521c48192bfa684f12abb39d4be2354343e191a3698c905c42380fbddce6f3789f1393c4b6710c487657900d1f10",
+	"scrypt, two blocks":           "scrypt:1024:8:2$kq9Zt3vBnM1xRw7L$5501363fa9e2b3f77c80315d242021cfea86eb97cec7370c8531fa6116e8028f1dcea53a9546c519cd08d073d32d4ecd0a636d0ce05db6c67f0074186279efbe",
 }
 
 func TestVerifyTakesHashesOfOtherImplementations(t *testing.T) {
@@ -51,7 +57,8 @@ func TestVerifyTakesHashesOfOtherImplementations(t *testing.T) {
 	}
 }
 
-// The vectors are libxcrypt's and the published ones of OpenBSD's bcrypt.
+// The vectors are those of libxcrypt, of Python's bcrypt 3.2.2 (which cut the
+// password itself), and a published one of OpenBSD's bcrypt.
 func TestVerifyTreatsBcryptAsTheOldServicesDid(t *testing.T) {
 	t.Parallel()
 	passwords := auth.NewPasswords(cheap, 1)
@@ -64,6 +71,7 @@ func TestVerifyTreatsBcryptAsTheOldServicesDid(t *testing.T) {
 		"72 bytes":                           {x72, strings.Repeat("x", 72), true},
 		"71 bytes of 72":                     {x72, strings.Repeat("x", 71), false},
 		"more than the 72 bytes it compares": {x72, strings.Repeat("x", 72) + "and more", true},
+		"74 bytes, hashed by Python":         {"$2b$05$scTWNevvKt6eQ7aF5yMLJebRPiCiALlDfYIYCJBk8b11P.EmDZn/.", strings.Repeat("x", 72) + "yz", true},
 		"a NUL behind the 72 bytes":          {x72, strings.Repeat("x", 72) + "\x00", false},
 		"a NUL as bcrypt's own end":          {"$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "U*U\x00U*U", false},
 	} {
@@ -236,6 +244,72 @@ func TestManyCallersShareFewWorkers(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestAHasherDoesOneJobAtATime(t *testing.T) {
+	t.Parallel()
+	var jobs sync.Map
+	hashers := make([]auth.Hasher, 3)
+	for i := range hashers {
+		var working sync.Mutex
+		hashers[i] = func(j auth.HashJob) auth.HashResult {
+			if !working.TryLock() {
+				t.Error("a hasher was given two jobs at once")
+			}
+			defer working.Unlock()
+			n, _ := jobs.LoadOrStore(i, new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+			return j.Do()
+		}
+	}
+	passwords := auth.NewPasswordPool(cheap, hashers)
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			hash, err := passwords.Hash(t.Context(), greeting)
+			if err != nil {
+				t.Errorf("got %v", err)
+				return
+			}
+			if ok, rehash, err := passwords.Verify(t.Context(), hash, greeting); !ok || rehash || err != nil {
+				t.Errorf("got %v, %v, %v", ok, rehash, err)
+			}
+		})
+	}
+	all.Wait()
+	var done int64
+	jobs.Range(func(_, n any) bool { done += n.(*atomic.Int64).Load(); return true })
+	if done != 64 {
+		t.Errorf("the hashers have done %d jobs, want 64", done)
+	}
+}
+
+func TestAHasherThatPanicsIsNotLost(t *testing.T) {
+	t.Parallel()
+	first := true
+	passwords := auth.NewPasswordPool(cheap, []auth.Hasher{func(j auth.HashJob) auth.HashResult {
+		if first {
+			first = false
+			panic("out of memory")
+		}
+		return j.Do()
+	}})
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = passwords.Hash(t.Context(), greeting)
+	}()
+	if hash, err := passwords.Hash(t.Context(), greeting); hash == "" || err != nil {
+		t.Errorf("the next job: got %q, %v", hash, err)
+	}
+}
+
+func TestAJobWithAHashThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, hash := range []string{"!", "$2b$31$k3vBnM1xRw7LkqZt9uQe4u0INE9EgEC9f7AUcRj24UCSkcCsYuqKu"} {
+		if got := (auth.HashJob{Password: greeting, Hash: hash}).Do(); got != (auth.HashResult{}) {
+			t.Errorf("%s: got %+v", hash, got)
+		}
+	}
 }
 
 func TestParametersThatCouldNotBeReadBackAreRefused(t *testing.T) {

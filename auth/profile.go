@@ -56,7 +56,7 @@ func (t *Tokens) verify(ring *KeyRing, token, typ string) (*claims, error) {
 	if h.alg != key.method.Alg() {
 		return nil, invalid("an alg that is not the key's")
 	}
-	var c claims
+	c := claims{typ: typ}
 	if _, err := t.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return key.public, nil }); err != nil {
 		return nil, tokenError(err)
 	}
@@ -119,6 +119,7 @@ func readHeader(token string) (header, error) {
 // Claims that are not named here are ignored.
 type claims struct {
 	jwt.RegisteredClaims
+	typ        string // of the token that they are read from
 	userID     int64
 	sid        string
 	generation int64
@@ -152,7 +153,7 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 		m.read("exp", &exp),
 		m.read("iat", &iat),
 		m.read("jti", &c.ID),
-		m.read("sid", &c.sid),
+		m.readOptional("sid", &c.sid),
 		m.readOptional("nbf", &nbf),
 		m.readOptional("gen", &c.generation),
 		m.readOptional("iat_us", &micros),
@@ -170,7 +171,10 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	if c.userID, err = parseUserID(c.Subject); err != nil {
 		return err
 	}
-	if c.ID == "" || c.sid == "" || len(c.sid) > maxSIDBytes || c.generation < 0 || c.messageID < 0 {
+	if (c.sid == "") != (c.typ == typeDevice) {
+		return errors.New("a session that is missing, or one in a token of none")
+	}
+	if c.ID == "" || len(c.sid) > maxSIDBytes || c.generation < 0 || c.messageID < 0 {
 		return errors.New("jti, sid, gen or message_id is out of range")
 	}
 	return nil

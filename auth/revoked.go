@@ -9,6 +9,9 @@ import (
 // take some 10 MiB.
 const revokedLimit = 64 << 10
 
+// freshFor is within what time a revocation holds on every replica.
+const freshFor = 2 * time.Second
+
 // Revoked is the set of revocations that can still concern a valid access
 // token. It is fed from what all replicas write down, and asked on every
 // request. It is safe for concurrent use.
@@ -25,6 +28,7 @@ type Revoked struct {
 	sessions map[string]revocation
 	users    map[int64]revocation
 	all      revocation
+	asked    time.Time // when the latest successful reading was begun
 }
 
 type revocation struct{ at, expires time.Time }
@@ -72,6 +76,26 @@ func (r *Revoked) Has(id Identity) bool {
 		return true
 	}
 	return r.users[id.UserID].covers(id) || r.all.covers(id)
+}
+
+// Fresh notes that all revocations are in the set that were written down by
+// asked: the time at which a reading of them was begun that has been added
+// whole.
+func (r *Revoked) Fresh(asked time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if asked.After(r.asked) {
+		r.asked = asked
+	}
+}
+
+// Stale reports whether the set may lack revocations that have to hold by now:
+// the latest whole reading was begun more than 2 s ago, or there was none. What
+// Has denies is then to be asked elsewhere.
+func (r *Revoked) Stale() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.now().Sub(r.asked) > freshFor
 }
 
 // shrink forgets what has expired. Where that does not free half of the room,

@@ -100,3 +100,30 @@ func TestRevokedIsReadWhileItIsFed(t *testing.T) {
 	}
 	all.Wait()
 }
+
+func TestRevokedIsStaleTwoSecondsAfterItsLastReading(t *testing.T) {
+	t.Parallel()
+	now := issued
+	revoked := auth.NewRevoked(func() time.Time { return now })
+	check := func(when string, want bool) {
+		t.Helper()
+		if got := revoked.Stale(); got != want {
+			t.Errorf("%s: got stale %v, want %v", when, got, want)
+		}
+	}
+	check("before any reading", true)
+	revoked.Add("S1", 0, now, now.Add(time.Minute))
+	check("with a revocation that came by itself", true)
+	revoked.Fresh(now)
+	check("at once", false)
+	now = issued.Add(2 * time.Second)
+	check("two seconds later", false)
+	now = now.Add(time.Nanosecond)
+	check("a moment after that", true)
+	revoked.Fresh(issued.Add(time.Second))
+	check("after a reading that took a second", false)
+	revoked.Fresh(issued)
+	check("after an older reading that ended late", false)
+	now = issued.Add(3*time.Second + time.Nanosecond)
+	check("two seconds after the latest was begun", true)
+}

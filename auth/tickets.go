@@ -36,7 +36,7 @@ func (t *Tokens) IssueTicket(caller Identity, messageID int64) (ticket string, e
 	}
 	life := min(ticketTTL, t.config.AccessTTL)
 	exp := time.Unix(t.config.Now().Unix()+int64(life/time.Second), 0)
-	c := t.claims(rand.Text(), Session{UserID: caller.UserID, SID: caller.SID, Generation: caller.Generation}, caller.IssuedAt, exp)
+	c := t.sessionClaims(rand.Text(), Session{UserID: caller.UserID, SID: caller.SID, Generation: caller.Generation}, caller.IssuedAt, exp)
 	c["message_id"] = messageID
 	ticket, err = sign(t.keys.Load().ring.signing(), typeTicket, c)
 	return ticket, int64(life / time.Second), err

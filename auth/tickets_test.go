@@ -60,30 +60,6 @@ func TestATicketIsATokenOfTheProfile(t *testing.T) {
 	}
 }
 
-func TestNoTokenPassesForAnother(t *testing.T) {
-	t.Parallel()
-	tokens := tokens(t, "EdDSA")
-	pair := issue(t, tokens, session())
-	made := map[string]string{"access": pair.AccessToken, "refresh": pair.RefreshToken, "ticket": issueTicket(t, tokens, 42)}
-	verify := map[string]func(string) error{
-		"access":  func(s string) error { _, err := tokens.VerifyAccess(s); return err },
-		"refresh": func(s string) error { _, err := tokens.VerifyRefresh(s); return err },
-		"ticket":  func(s string) error { _, err := tokens.VerifyTicket(s); return err },
-	}
-	for range 2 { // what was verified once is remembered
-		for is, token := range made {
-			for as, verify := range verify {
-				switch err := verify(token); {
-				case is == as && err != nil:
-					t.Errorf("%s: %v", is, err)
-				case is != as && !errors.Is(err, auth.ErrInvalidToken):
-					t.Errorf("%s as %s: got %v", is, as, err)
-				}
-			}
-		}
-	}
-}
-
 func TestVerifyTicketRefusesWhatIsNone(t *testing.T) {
 	t.Parallel()
 	const header = `{"alg":"EdDSA","kid":"ed","typ":"stream-ticket+jwt"}`

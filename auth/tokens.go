@@ -14,12 +14,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The types of a session's tokens, as their headers name them (RFC 9068 §2.1
-// for the first). A token of one type never passes for another.
+// The types of tokens, as their headers name them (RFC 9068 §2.1 for the first). A token of one type never passes for another.
 const (
 	typeAccess  = "at+jwt"
 	typeRefresh = "refresh+jwt"
 	typeTicket  = "stream-ticket+jwt"
+	typeDevice  = "device+jwt"
 )
 
 // TokenConfig is what every token of a service has in common. RefreshIdleTTL
@@ -124,11 +124,11 @@ func (t *Tokens) Issue(s Session) (Pair, error) {
 	}
 
 	key := t.keys.Load().ring.signing()
-	access, err := sign(key, typeAccess, t.claims(rand.Text(), s, now, accessExp))
+	access, err := sign(key, typeAccess, t.sessionClaims(rand.Text(), s, now, accessExp))
 	if err != nil {
 		return Pair{}, err
 	}
-	refresh, err := sign(key, typeRefresh, t.claims(refreshID(s), s, s.RotatedAt, refreshExp))
+	refresh, err := sign(key, typeRefresh, t.sessionClaims(refreshID(s), s, s.RotatedAt, refreshExp))
 	if err != nil {
 		return Pair{}, err
 	}
@@ -154,18 +154,23 @@ func refreshID(s Session) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// sessionClaims are those of a session's tokens.
+func (t *Tokens) sessionClaims(jti string, s Session, iat, exp time.Time) jwt.MapClaims {
+	c := t.claims(jti, s.UserID, iat, exp)
+	c["sid"], c["gen"] = s.SID, s.Generation
+	return c
+}
+
 // claims are those that every token has.
-func (t *Tokens) claims(jti string, s Session, iat, exp time.Time) jwt.MapClaims {
+func (t *Tokens) claims(jti string, userID int64, iat, exp time.Time) jwt.MapClaims {
 	return jwt.MapClaims{
 		"iss":    t.config.Issuer,
 		"aud":    t.config.Audience,
-		"sub":    strconv.FormatInt(s.UserID, 10),
+		"sub":    strconv.FormatInt(userID, 10),
 		"exp":    exp.Unix(),
 		"iat":    iat.Unix(),
 		"iat_us": iat.UnixMicro() % 1e6,
 		"jti":    jti,
-		"sid":    s.SID,
-		"gen":    s.Generation,
 	}
 }
 
