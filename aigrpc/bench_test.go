@@ -3,6 +3,7 @@ package aigrpc_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -23,7 +24,7 @@ func BenchmarkChunk(b *testing.B) {
 			}
 		}
 		return nil
-	}}, aigrpc.Deadlines{})
+	}}, aigrpc.Deadlines{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func BenchmarkChunk(b *testing.B) {
 
 	b.Run("reply", func(b *testing.B) {
 		b.ReportAllocs()
-		err := client.Reply(b.Context(), stream.Prompt{UserID: int64(b.N)}, func(stream.Chunk) error { return nil })
+		err := client.Reply(b.Context(), &stream.Prompt{UserID: int64(b.N)}, func(stream.Chunk) error { return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

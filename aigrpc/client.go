@@ -11,6 +11,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -100,6 +101,7 @@ const serviceConfig = `{
 type Client struct {
 	conn      *grpc.ClientConn
 	health    grpc_health_v1.HealthClient
+	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	deadlines Deadlines
 	stop      func() // ends a backend of our own
 }
@@ -159,6 +161,7 @@ func newClient(target string, d Deadlines, opts ...grpc.DialOption) (*Client, er
 	return &Client{
 		conn:      conn,
 		health:    grpc_health_v1.NewHealthClient(conn),
+		breaker:   newBreaker(),
 		deadlines: d.withDefaults(),
 		stop:      func() {},
 	}, nil

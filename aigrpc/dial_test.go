@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -272,7 +273,7 @@ func TestCloseEndsTheRepliesThatRun(t *testing.T) {
 		begun <- true
 		<-out.Context().Done()
 		return nil
-	}}, aigrpc.Deadlines{})
+	}}, aigrpc.Deadlines{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

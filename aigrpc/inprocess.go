@@ -2,13 +2,20 @@ package aigrpc
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"math"
 	"net"
+	"runtime"
+	"runtime/debug"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"parley/aigrpc/amandaai"
@@ -19,11 +26,13 @@ const pipeBytes = 256 << 10
 // InProcess serves ai in this process and returns a client of it, so that a
 // provider of our own goes the same way as a service elsewhere: gRPC, with
 // grpc.health.v1, over a connection in memory. Close ends both, and waits for
-// the calls that ai still answers.
-func InProcess(ai amandaai.AIServiceServer, d Deadlines) (*Client, error) {
+// the calls that ai still answers, and closes an ai that is an io.Closer. A panic of
+// ai is told to log, and fails one reply.
+func InProcess(ai amandaai.AIServiceServer, d Deadlines, log *slog.Logger) (*Client, error) {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a history has no limit of its own
 		grpc.WaitForHandlers(true),
+		grpc.StreamInterceptor(survive(log)),
 	)
 	amandaai.RegisterAIServiceServer(server, ai)
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
@@ -48,6 +57,32 @@ func InProcess(ai amandaai.AIServiceServer, d Deadlines) (*Client, error) {
 	client.stop = func() {
 		server.Stop()
 		<-served
+		if c, ok := ai.(io.Closer); ok {
+			c.Close()
+		}
 	}
 	return client, nil
+}
+
+// survive makes a panic of a provider the failure of one reply: gRPC would let
+// it end the program, and all other replies with it.
+func survive(log *slog.Logger) grpc.StreamServerInterceptor {
+	return func(srv any, out grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = status.Error(codes.Internal, "the provider panicked")
+				log.Error("the AI provider panicked", "panic", panicked(p), "stack", string(debug.Stack()))
+			}
+		}()
+		return handle(srv, out)
+	}
+}
+
+// panicked says what a panic was, without what was said: a fault of the runtime
+// names no text, and of any other value the type has to do.
+func panicked(p any) string {
+	if fault, ok := p.(runtime.Error); ok {
+		return fault.Error()
+	}
+	return fmt.Sprintf("%T", p)
 }

@@ -30,71 +30,118 @@ var (
 // gives none or simply ends its stream. What the backend would send after it
 // is not read. Only the backend's silence counts towards the deadlines of a
 // chunk, not the time that each takes.
-func (c *Client) Reply(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
-	whole, release := context.WithTimeoutCause(ctx, c.deadlines.Reply, errSlow)
-	defer release() // tells a backend that still writes
-	call, cancel := context.WithCancelCause(whole)
+func (c *Client) Reply(ctx context.Context, p *stream.Prompt, each func(stream.Chunk) error) error {
+	a := &answer{asked: ctx, limits: c.deadlines, end: time.Now().Add(c.deadlines.Reply), begun: c.watch()}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	defer a.cancel(nil) // tells a backend that still writes
+	a.patience = time.AfterFunc(a.limit(a.limits.FirstChunk), a.giveUp)
+	defer a.patience.Stop()
 
-	patience := time.AfterFunc(c.deadlines.FirstChunk, func() { cancel(errSilent) })
-	defer patience.Stop()
-
-	failure := func(err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case call.Err() != nil:
-			return &stream.BackendError{
-				Code:      stream.CodeBackendTimeout,
-				Retryable: true,
-				Err:       context.Cause(call),
-			}
-		}
-		return backendError(err)
+	// Whoever waits here does so for minutes, thousands of times, and would keep
+	// all of the stack that asking needs.
+	asked := make(chan error)
+	go func() { asked <- c.ask(a, p) }()
+	if err := <-asked; err != nil {
+		return a.failure(err)
 	}
-
-	answer, err := c.ask(call, p)
-	if err != nil {
-		return failure(err)
-	}
-	var in incoming
-	for begun := false; ; begun = true {
-		err := answer.RecvMsg(&in)
-		patience.Stop()
-		switch {
-		case err == nil:
-		case !errors.Is(err, io.EOF), call.Err() != nil:
-			// A backend may take the call's deadline for a good end.
-			return failure(err)
-		case !begun:
-			return &stream.BackendError{Code: stream.CodeBackendError, Retryable: true, Err: errEmpty}
-		default:
-			in.end()
-		}
-		if err := each(in.chunk); err != nil {
+	for !a.chunk.Done {
+		if err := a.next(); err != nil {
 			return err
 		}
-		if in.chunk.Done {
-			return nil
+		if err := each(a.chunk); err != nil {
+			return err
 		}
-		patience.Reset(c.deadlines.Chunk)
+	}
+	return nil
+}
+
+// An answer is one call to the backend.
+type answer struct {
+	incoming
+
+	asked    context.Context //nolint:containedctx // of who asked
+	ctx      context.Context //nolint:containedctx // the call's own
+	cancel   context.CancelCauseFunc
+	patience *time.Timer // one for all limits: what a call holds is held by thousands of them
+	limits   Deadlines
+	end      time.Time
+	stream   grpc.ClientStream
+	begun    func(error) // tells the breaker; nil once it was told
+}
+
+// limit is d, or what is left of the time that the whole answer may take.
+func (a *answer) limit(d time.Duration) time.Duration { return min(d, time.Until(a.end)) }
+
+func (a *answer) giveUp() {
+	if time.Now().Before(a.end) {
+		a.cancel(errSilent)
+	} else {
+		a.cancel(errSlow)
 	}
 }
 
-// ask sends p and returns the stream of its answer, to be read with an
-// incoming. The stream ends with ctx.
-func (c *Client) ask(ctx context.Context, p stream.Prompt) (grpc.ClientStream, error) {
-	answer, err := c.conn.NewStream(ctx, streamChat, amandaai.AIService_StreamChat_FullMethodName, replyOptions...)
+// next reads the next chunk.
+func (a *answer) next() error {
+	if a.begun == nil {
+		a.patience.Reset(a.limit(a.limits.Chunk))
+	}
+	err := a.stream.RecvMsg(&a.incoming)
+	a.patience.Stop()
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF), a.ctx.Err() != nil:
+		// A backend may take the call's end for a good one.
+		return a.failure(err)
+	case a.begun != nil:
+		a.tell(nil)
+		return &stream.BackendError{Code: stream.CodeBackendError, Retryable: true, Err: errEmpty}
+	default:
+		a.incoming.end()
+	}
+	a.tell(nil)
+	return nil
+}
+
+// tell tells the breaker, once, how the answer began.
+func (a *answer) tell(err error) {
+	if a.begun != nil {
+		a.begun(err)
+		a.begun = nil
+	}
+}
+
+// failure is err as whoever asked, and the breaker, are told.
+func (a *answer) failure(err error) error {
+	switch {
+	case a.asked.Err() != nil:
+		err = a.asked.Err()
+	case a.ctx.Err() != nil:
+		err = &stream.BackendError{
+			Code:      stream.CodeBackendTimeout,
+			Retryable: true,
+			Err:       context.Cause(a.ctx),
+		}
+	default:
+		err = backendError(err)
+	}
+	a.tell(err)
+	return err
+}
+
+// ask sends p and opens the stream of its answer, which ends with a.ctx.
+func (c *Client) ask(a *answer, p *stream.Prompt) (err error) {
+	a.stream, err = c.conn.NewStream(a.ctx, streamChat, amandaai.AIService_StreamChat_FullMethodName, replyOptions...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := answer.SendMsg(chatMessage(p)); err != nil {
-		return nil, err
+	if err := a.stream.SendMsg(chatMessage(p)); err != nil {
+		return err
 	}
-	return answer, answer.CloseSend()
+	return a.stream.CloseSend()
 }
 
 // chatMessage is p as it goes over the wire.
-func chatMessage(p stream.Prompt) *amandaai.ChatMessage {
+func chatMessage(p *stream.Prompt) *amandaai.ChatMessage {
 	// All turns in one allocation: a history may have thousands.
 	turns := make([]amandaai.Turn, len(p.History))
 	history := make([]*amandaai.Turn, len(p.History))

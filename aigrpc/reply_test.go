@@ -257,7 +257,7 @@ func TestOnlyTheBackendsSilenceCounts(t *testing.T) {
 			time.Sleep(time.Minute + time.Second)
 			return out.Send(text("b"))
 		})
-		err := client.Reply(t.Context(), stream.Prompt{}, func(stream.Chunk) error {
+		err := client.Reply(t.Context(), &stream.Prompt{}, func(stream.Chunk) error {
 			time.Sleep(time.Minute)
 			return nil
 		})
@@ -297,7 +297,7 @@ func TestLeavingAReplyReachesTheBackend(t *testing.T) {
 			client := dial(t, aigrpc.Config{Target: address})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			err := client.Reply(ctx, stream.Prompt{}, func(stream.Chunk) error { return tt.each(cancel) })
+			err := client.Reply(ctx, &stream.Prompt{}, func(stream.Chunk) error { return tt.each(cancel) })
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
@@ -372,7 +372,7 @@ func TestABackendThatDiesAndComesBack(t *testing.T) {
 	unavailable := failure{"backend_unavailable", true}
 
 	var shown string
-	err := client.Reply(t.Context(), stream.Prompt{}, func(c stream.Chunk) error {
+	err := client.Reply(t.Context(), &stream.Prompt{}, func(c stream.Chunk) error {
 		shown += c.Text
 		go server.Stop()
 		return nil
@@ -397,5 +397,22 @@ func TestABackendThatDiesAndComesBack(t *testing.T) {
 		if got := failureOf(err); got != unavailable {
 			t.Fatalf("back: got %+v, want an answer: %v", got, err)
 		}
+	}
+}
+
+func TestAPanicOfAProviderFailsOneReply(t *testing.T) {
+	t.Parallel()
+	client := inProcess(t, func(m *amandaai.ChatMessage, out answers) error {
+		if m.GetMessage() == "panic" {
+			panic("a fault of the provider")
+		}
+		return out.Send(text("Yes."))
+	})
+	_, err := reply(t.Context(), client, stream.Prompt{Message: "panic"})
+	if got, want := failureOf(err), (failure{"backend_error", true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if _, err := reply(t.Context(), client, stream.Prompt{Message: "so?"}); err != nil {
+		t.Errorf("the next reply: %v", err)
 	}
 }

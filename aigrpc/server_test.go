@@ -3,6 +3,7 @@ package aigrpc_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func dial(t *testing.T, c aigrpc.Config) *aigrpc.Client {
 
 func inProcess(t *testing.T, answer func(*amandaai.ChatMessage, answers) error) *aigrpc.Client {
 	t.Helper()
-	client, err := aigrpc.InProcess(backend{answer: answer}, aigrpc.Deadlines{})
+	client, err := aigrpc.InProcess(backend{answer: answer}, aigrpc.Deadlines{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func closing(t *testing.T, c *aigrpc.Client) {
 // reply collects the answer to p.
 func reply(ctx context.Context, c *aigrpc.Client, p stream.Prompt) ([]stream.Chunk, error) {
 	var chunks []stream.Chunk
-	err := c.Reply(ctx, p, func(c stream.Chunk) error {
+	err := c.Reply(ctx, &p, func(c stream.Chunk) error {
 		chunks = append(chunks, c)
 		return nil
 	})

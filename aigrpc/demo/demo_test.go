@@ -3,6 +3,7 @@ package demo_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func companion(tb testing.TB, delay time.Duration) *aigrpc.Client {
 	tb.Helper()
-	client, err := aigrpc.InProcess(demo.New(demo.Config{TokenDelay: delay}), aigrpc.Deadlines{})
+	client, err := aigrpc.InProcess(demo.New(demo.Config{TokenDelay: delay}), aigrpc.Deadlines{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func companion(tb testing.TB, delay time.Duration) *aigrpc.Client {
 func ask(tb testing.TB, c *aigrpc.Client, p stream.Prompt) []stream.Chunk {
 	tb.Helper()
 	var chunks []stream.Chunk
-	err := c.Reply(tb.Context(), p, func(c stream.Chunk) error {
+	err := c.Reply(tb.Context(), &p, func(c stream.Chunk) error {
 		chunks = append(chunks, c)
 		return nil
 	})
@@ -236,13 +237,13 @@ func TestThePaceIsThatOfTheConfig(t *testing.T) {
 func TestNothingIsSaidToOneWhoLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client, err := aigrpc.InProcess(demo.New(demo.Config{TokenDelay: time.Hour}), aigrpc.Deadlines{})
+		client, err := aigrpc.InProcess(demo.New(demo.Config{TokenDelay: time.Hour}), aigrpc.Deadlines{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
-		err = client.Reply(ctx, stream.Prompt{Message: "hello"}, func(stream.Chunk) error {
+		err = client.Reply(ctx, &stream.Prompt{Message: "hello"}, func(stream.Chunk) error {
 			cancel()
 			return nil
 		})
