@@ -4,11 +4,16 @@ import "context"
 
 // Backend is the AI service that writes replies.
 type Backend interface {
+	// Admit says at once, by a *BackendError, that the service is known to be
+	// down and a reply would fail.
+	Admit() error
+
 	// Reply asks for the answer to p and calls each for every chunk, in order
 	// and from one goroutine, until the answer is done (nil), each returns an
 	// error (returned as it is), ctx ends (its error), or the service fails (a
-	// *BackendError). It may be called from many goroutines.
-	Reply(ctx context.Context, p Prompt, each func(Chunk) error) error
+	// *BackendError). It may be called from many goroutines. p is not read once
+	// a chunk has come.
+	Reply(ctx context.Context, p *Prompt, each func(Chunk) error) error
 }
 
 // A Prompt is what the backend is asked: the message, and what was said before.

@@ -26,15 +26,13 @@ const chunkRoom = 10
 // buffers; otherwise (HTTP/2) one that net/http keeps. Its methods are called
 // by one goroutine at a time, but for abort.
 type conn struct {
-	rc *http.ResponseController // of a connection that net/http keeps
-	w  http.ResponseWriter      // likewise
-
-	stall    time.Duration // how long one write may take
-	own      net.Conn      // the one that was taken over
-	head     []byte        // not sent yet
+	w        http.ResponseWriter // of a connection that net/http keeps
+	own      net.Conn            // the one that was taken over
+	raw      syscall.RawConn     // to write to that without waiting; nil where that cannot be
+	stall    time.Duration       // how long one write may take
+	deadline time.Time           // own's
+	head     []byte              // not sent yet
 	chunked  bool
-	deadline time.Time
-	direct   directWriter
 }
 
 // open answers r with the head of an event stream and returns the way to the
@@ -46,11 +44,13 @@ func open(w http.ResponseWriter, r *http.Request, stall time.Duration) (c *conn,
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	rc := http.NewResponseController(w)
-	own, _, err := rc.Hijack()
+	own, _, err := http.NewResponseController(w).Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
+		if r.ProtoMajor == 1 {
+			h.Set("Connection", "close") // its deadlines are those of the stream
+		}
 		w.WriteHeader(http.StatusOK)
-		return &conn{w: w, rc: rc, stall: stall}, make(chan struct{}), nil
+		return &conn{w: w, stall: stall}, make(chan struct{}), nil
 	}
 	if err == nil {
 		if err = own.SetDeadline(time.Time{}); err != nil {
@@ -66,7 +66,7 @@ func open(w http.ResponseWriter, r *http.Request, stall time.Duration) (c *conn,
 		b.SetWriteBuffer(sendBuffer) //nolint:errcheck // then it is as large as the system likes
 	}
 	if sc, ok := own.(syscall.Conn); ok {
-		c.direct.raw, _ = sc.SyscallConn() // none: then without
+		c.raw, _ = sc.SyscallConn() // none: then without
 	}
 	return c, nil, nil
 }
@@ -120,12 +120,13 @@ func frameChunk(p []byte, last bool) []byte {
 // write sends what frame returned whole, or fails when it takes too long.
 func (c *conn) write(p []byte) error {
 	if c.own == nil {
+		rc := http.NewResponseController(c.w)
 		// A writer that knows no deadlines (a recorder) never makes one wait.
-		c.rc.SetWriteDeadline(time.Now().Add(c.stall)) //nolint:errcheck // see above
+		rc.SetWriteDeadline(time.Now().Add(c.stall)) //nolint:errcheck // see above
 		if _, err := c.w.Write(p); err != nil {
 			return fmt.Errorf("stream: write: %w", err)
 		}
-		if err := c.rc.Flush(); err != nil {
+		if err := rc.Flush(); err != nil {
 			return fmt.Errorf("stream: flush: %w", err)
 		}
 		return nil
@@ -139,14 +140,14 @@ func (c *conn) write(p []byte) error {
 	return nil
 }
 
-// try sends as much of what frame returned as the system takes at once, and
-// returns how much that was.
+// try sends as much of what frame returned as the system takes at once, where
+// there is a raw to do it with, and returns how much that was.
 func (c *conn) try(p []byte) (int, error) {
 	// Nothing waits here, but the system refuses a write past the deadline.
 	if err := c.keepDeadline(); err != nil {
 		return 0, err
 	}
-	return c.direct.try(p)
+	return writeDirectly(c.raw, p)
 }
 
 // keepDeadline sees to it that a write has time enough. Moving the deadline
@@ -164,8 +165,12 @@ func (c *conn) keepDeadline() error {
 }
 
 // end closes the stream after the last write, in such a way that the client
-// gets all that was written.
+// gets all that was written. What net/http keeps it ends itself, when the handler
+// returns.
 func (c *conn) end() {
+	if c.own == nil {
+		return
+	}
 	half, ok := c.own.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		c.abort()
@@ -180,5 +185,5 @@ func (c *conn) abort() {
 		c.own.Close() //nolint:errcheck // nothing is left to do
 		return
 	}
-	c.rc.SetWriteDeadline(time.Now()) //nolint:errcheck // as in write; the connection is net/http's to close
+	http.NewResponseController(c.w).SetWriteDeadline(time.Now()) //nolint:errcheck // as in write; the connection is net/http's to close
 }

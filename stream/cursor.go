@@ -28,6 +28,13 @@ type step struct {
 // a line and so that a reader who is far behind costs a small buffer.
 const maxEventText = 16 << 10
 
+// read is next for one who does not hold reply.mu.
+func (c *cursor) read() (s step, ok bool) {
+	c.reply.mu.Lock()
+	defer c.reply.mu.Unlock()
+	return c.next()
+}
+
 // next takes what there is to send and moves the cursor. ok is false when
 // there is nothing. reply.mu is held.
 func (c *cursor) next() (s step, ok bool) {

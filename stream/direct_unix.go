@@ -2,46 +2,49 @@
 
 package stream
 
-import "syscall"
+import (
+	"sync"
+	"syscall"
+)
 
-// A directWriter writes to a connection without ever waiting for its client,
-// so that whoever has something to send need not start a goroutine for it.
-type directWriter struct {
-	raw syscall.RawConn
-
+// A directWrite is one write to a connection that never waits for its client, so
+// that whoever has something to send need not start a goroutine for it.
+type directWrite struct {
 	p   []byte
 	n   int
 	err error
-	do  func(fd uintptr) bool // set once: a closure for each write would be garbage
+	do  func(fd uintptr) bool // once: a closure for each write would be garbage
 }
 
-// try writes as much of p as the system takes at once, and returns how much
-// that was.
-func (d *directWriter) try(p []byte) (int, error) {
-	if d.raw == nil {
-		return 0, nil
-	}
-	if d.do == nil {
-		d.do = d.once
-	}
-	d.p, d.n, d.err = p, 0, nil
-	err := d.raw.Write(d.do)
-	d.p = nil
+var directWrites = sync.Pool{New: func() any {
+	w := new(directWrite)
+	w.do = w.once
+	return w
+}}
+
+// writeDirectly writes as much of p as the system takes at once, and returns how
+// much that was.
+func writeDirectly(raw syscall.RawConn, p []byte) (int, error) {
+	w := directWrites.Get().(*directWrite) //nolint:forcetypeassert // nothing else is put
+	defer directWrites.Put(w)
+	w.p, w.n, w.err = p, 0, nil
+	err := raw.Write(w.do)
+	w.p = nil
 	if err != nil {
-		return d.n, err
+		return w.n, err
 	}
-	return d.n, d.err
+	return w.n, w.err
 }
 
 // once is one write to a descriptor that does not block.
-func (d *directWriter) once(fd uintptr) bool {
-	n, err := syscall.Write(int(fd), d.p)
+func (w *directWrite) once(fd uintptr) bool {
+	n, err := syscall.Write(int(fd), w.p)
 	switch err {
 	case nil:
-		d.n = n
+		w.n = n
 	case syscall.EAGAIN, syscall.EINTR:
 	default:
-		d.err = err
+		w.err = err
 	}
 	return true
 }

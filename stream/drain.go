@@ -16,40 +16,20 @@ const moving = 1500 * time.Millisecond
 // take. Run must go on until Drain has returned.
 func (h *Hub) Drain(ctx context.Context) {
 	h.draining.Store(true)
+	h.titles.end()
 	h.moveAway()
 	if !settled(ctx, &h.writers) {
 		h.letGo()
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), moving)
-	settled(leaving, &h.streams)
+	settled(leaving, &h.audience.open)
+	settled(leaving, &h.titles.running)
 	cancel()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
 	defer cancel()
 	if err := h.db.RemoveReplica(end, h.config.Replica); err != nil {
 		h.log.Warn("the lease of this replica is left to lapse", "err", err)
 	}
-}
-
-// moveAway sends every client elsewhere, each with a time of its own to come
-// back, so that they do not all come at once.
-func (h *Hub) moveAway() {
-	for _, r := range append(h.all(true), h.all(false)...) {
-		r.mu.Lock()
-		for _, f := range r.followers {
-			f.moved = spread()
-			f.wake()
-		}
-		r.mu.Unlock()
-	}
-	h.feeds.each(0, (*feed).move)
-}
-
-// move sends the feed's client elsewhere.
-func (f *feed) move() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.moved = spread()
-	f.start()
 }
 
 // settled waits until there are none of what n counts, or ctx ends.

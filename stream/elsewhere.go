@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"parley/models"
@@ -45,14 +46,18 @@ func (h *Hub) mirrorAll(ctx context.Context) {
 			all = true
 		}
 		var watched []int64
+		var due []*reply
 		for _, r := range h.all(false) {
 			if all && h.forgotten(r) {
 				continue
 			}
 			if r.takeStale() || all {
-				h.read(ctx, r)
+				due = append(due, r)
 			}
 			watched = append(watched, r.start.MessageID)
+		}
+		for some := range slices.Chunk(due, maxRead) {
+			h.read(ctx, some, false)
 		}
 		if all {
 			h.forgetEnded()
@@ -83,29 +88,48 @@ func (r *reply) takeStale() bool {
 	return stale
 }
 
-// read reads what is new of a reply that is written elsewhere.
-func (h *Hub) read(ctx context.Context, r *reply) {
-	r.mu.Lock()
-	attempt, from := r.attempt, int64(len(r.text))
-	r.mu.Unlock()
-	p, err := h.db.ReplyProgress(ctx, r.start.MessageID, from)
-	if err == nil && p.Message.Attempt != attempt && from > 0 {
-		from = 0
-		p, err = h.db.ReplyProgress(ctx, r.start.MessageID, from)
+// maxRead is how many replies are read by one statement.
+const maxRead = 500
+
+// read reads what is new of replies that are written elsewhere, or the whole of
+// them.
+func (h *Hub) read(ctx context.Context, rs []*reply, whole bool) {
+	from, attempts := make(map[int64]int64, len(rs)), make(map[int64]int, len(rs))
+	for _, r := range rs {
+		id := r.start.MessageID
+		r.mu.Lock()
+		from[id], attempts[id] = int64(len(r.text)), r.attempt
+		r.mu.Unlock()
+		if whole {
+			from[id] = 0
+		}
 	}
-	switch {
-	case errors.Is(err, models.ErrNotFound):
-		r.finish(ending{status: "failed", code: codeChatDeleted})
-		h.drop(r)
-	case err != nil:
+	progress, err := h.db.RepliesProgress(ctx, from)
+	if err != nil {
 		if ctx.Err() == nil {
-			h.log.Warn("a reply written elsewhere cannot be read, trying again", "message_id", r.start.MessageID, "err", err)
+			h.log.Warn("replies written elsewhere cannot be read, trying again", "replies", len(rs), "err", err)
 		}
-	default:
-		r.mirror(p, from)
-		if p.Running == nil {
+		return
+	}
+	var again []*reply // another attempt is made at them
+	for _, r := range rs {
+		id := r.start.MessageID
+		p, found := progress[id]
+		switch {
+		case !found:
+			r.finish(ending{status: "failed", code: codeChatDeleted})
 			h.drop(r)
+		case p.Message.Attempt != attempts[id] && from[id] > 0:
+			again = append(again, r)
+		default:
+			r.mirror(p, from[id])
+			if p.Running == nil {
+				h.drop(r)
+			}
 		}
+	}
+	if again != nil {
+		h.read(ctx, again, true)
 	}
 }
 
@@ -147,6 +171,7 @@ func (h *Hub) keepLease(ctx context.Context) {
 	if !h.Draining() {
 		h.takeOrphans(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
 	}
+	h.shareCounts(ctx)
 }
 
 // takeOrphans takes over the replies that nobody writes: those that were let go
@@ -234,7 +259,7 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 		return err
 	}
 	h.log.Info("took a reply over", "message_id", o.MessageID, "from", o.Owner, "bytes", len(text))
-	h.write(claim{
+	h.write(h.begin(claim{
 		start: startInfo{
 			ChatID:        o.ChatID,
 			UserMessageID: o.UserMessageID,
@@ -244,6 +269,6 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 		},
 		fence: taken.Fence, attempt: p.Message.Attempt, shared: p.Message.SharedBytes, message: asked.Content,
 		from: &takenText{text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil},
-	})
+	}))
 	return nil
 }

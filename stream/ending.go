@@ -7,7 +7,7 @@ type ending struct {
 	status       string // of the message: complete, stopped or failed
 	finishReason string
 	code         string // of a failed one
-	usage        *Usage
+	usage        *models.Usage
 }
 
 // failures says, for each code of an error event, what a person should read
@@ -39,7 +39,7 @@ func endingOf(m models.Message) ending {
 		e.code = *m.ErrorCode
 	}
 	if m.InputTokens != nil && m.OutputTokens != nil {
-		e.usage = &Usage{InputTokens: *m.InputTokens, OutputTokens: *m.OutputTokens}
+		e.usage = &models.Usage{InputTokens: *m.InputTokens, OutputTokens: *m.OutputTokens, Estimated: m.Estimated}
 	}
 	return e
 }

@@ -93,6 +93,20 @@ func appendToken[P position](b []byte, at P, messageID int64, text []byte) []byt
 	return append(b, "}\n\n"...)
 }
 
+// appendStart appends message_start.
+func appendStart[P position](b []byte, at P, start *startInfo) []byte {
+	b = appendHead(b, "message_start", at)
+	b = append(b, `{"chat_id":`...)
+	b = strconv.AppendInt(b, start.ChatID, 10)
+	b = append(b, `,"user_message_id":`...)
+	b = strconv.AppendInt(b, start.UserMessageID, 10)
+	b = append(b, `,"message_id":`...)
+	b = strconv.AppendInt(b, start.MessageID, 10)
+	b = append(b, `,"title":`...)
+	b = appendString(b, []byte(start.Title))
+	return append(b, "}\n\n"...)
+}
+
 func appendReset[P position](b []byte, at P, messageID int64, attempt int) []byte {
 	return appendEvent(b, "message_reset", at, struct {
 		MessageID int64 `json:"message_id"`
@@ -103,6 +117,7 @@ func appendReset[P position](b []byte, at P, messageID int64, attempt int) []byt
 type usageJSON struct {
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
+	Estimated    bool  `json:"estimated,omitempty"`
 }
 
 // appendEnding appends the event that ends a reply with this text.
@@ -119,6 +134,10 @@ func appendEnding[P position](b []byte, at P, messageID int64, text []byte, e en
 			MessageID int64  `json:"message_id"`
 		}{f.message, e.code, f.retryable, messageID})
 	}
+	var usage *usageJSON
+	if e.usage != nil {
+		usage = &usageJSON{e.usage.InputTokens, e.usage.OutputTokens, e.usage.Estimated}
+	}
 	event := "message_complete"
 	if e.status == "stopped" {
 		event = "message_stopped"
@@ -128,7 +147,7 @@ func appendEnding[P position](b []byte, at P, messageID int64, text []byte, e en
 		FullText     string     `json:"full_text"`
 		FinishReason string     `json:"finish_reason"`
 		Usage        *usageJSON `json:"usage,omitempty"`
-	}{messageID, string(text), e.finishReason, (*usageJSON)(e.usage)})
+	}{messageID, string(text), e.finishReason, usage})
 }
 
 // appendJSON appends v. What is given to it here always has a JSON form.

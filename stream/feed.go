@@ -16,7 +16,7 @@ import (
 // there is something to send.
 type feed struct {
 	hub    *Hub
-	userID int64
+	viewer Viewer
 	encode Encode
 	conn   *conn
 	gone   chan struct{} // closed at the end; nil where nobody waits for it
@@ -25,11 +25,9 @@ type feed struct {
 	running bool       // run is under way
 	woken   bool       // something happened since it looked
 	news    bool       // something may have been stored since it looked
-	left    bool       // the feed is through
-	pulse   bool       // a comment is due
-	moved   int        // send the client elsewhere: its reconnection time in ms; 0: no
-	beat    time.Time
-	seen    int64 // at.seq, for others to read
+	left    bool       // the stream has ended, or is about to
+	asides
+	seen int64 // at.seq, for others to read
 
 	// Of whoever runs it.
 	at     feedID
@@ -56,9 +54,12 @@ const maxTracks = 32
 // ServeEvents answers with all that happens to a user from now on, or from
 // behind the event with id lastID, if that is kept still; otherwise it says so
 // with a resync event. It returns as Serve does.
-func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, userID int64, lastID string, encode Encode) error {
+func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer, lastID string, encode Encode) error {
+	if err := h.audience.admit(viewer.UserID, h.config.MaxStreams); err != nil {
+		return err
+	}
 	f := &feed{
-		hub: h, userID: userID, encode: encode, beat: time.Now(),
+		hub: h, viewer: viewer, encode: encode, asides: asides{beat: time.Now()},
 		woken: true, news: true, known: make(map[int64]bool),
 	}
 	err := f.begin(r.Context(), lastID)
@@ -66,13 +67,13 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, userID int64, 
 		f.conn, f.gone, err = open(w, r, h.config.Stall)
 	}
 	if err != nil {
-		f.close()
+		f.unfollow(true)
+		h.audience.dismiss(viewer.UserID)
 		return err
 	}
 	h.feeds.add(f)
-	if h.Draining() {
-		f.move()
-	}
+	h.audience.add(f)
+	h.catchUp(f)
 	f.wake(false)
 	stay(r.Context(), f.gone, f.leave)
 	return nil
@@ -80,7 +81,7 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, userID int64, 
 
 // begin puts the feed where the client stands.
 func (f *feed) begin(ctx context.Context, lastID string) error {
-	oldest, latest, err := f.hub.db.EventBounds(ctx, f.userID)
+	oldest, latest, err := f.hub.db.EventBounds(ctx, f.viewer.UserID)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (f *feed) begin(ctx context.Context, lastID string) error {
 		f.resync = true
 	}
 	f.at.seq = latest
-	running, err := f.hub.db.RunningReplies(ctx, f.userID)
+	running, err := f.hub.db.RunningReplies(ctx, f.viewer.UserID)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (f *feed) resume(ctx context.Context, places []place) error {
 // follow adds a reply to those that are followed, from that place on. One that
 // is gone is passed over: its deletion is an event too.
 func (f *feed) follow(ctx context.Context, from place) error {
-	r, err := f.hub.find(ctx, f.userID, from.messageID)
+	r, err := f.hub.find(ctx, f.viewer.UserID, from.messageID)
 	if isGone(err) {
 		return nil
 	}
@@ -143,6 +144,9 @@ func (f *feed) follow(ctx context.Context, from place) error {
 	}
 	f.tracks = append(f.tracks, t)
 	r.mu.Lock()
+	if r.feeds == nil {
+		r.feeds = make(map[*feed]struct{})
+	}
 	r.feeds[f] = struct{}{}
 	r.mu.Unlock()
 	return nil
@@ -180,34 +184,47 @@ func (f *feed) start() {
 }
 
 func (f *feed) run() {
-	ended := pump(f.conn, f, nil, false)
-	f.mu.Lock()
-	f.left = f.left || ended
-	left := f.left
-	f.mu.Unlock()
-	if left {
-		f.close()
+	defer f.hub.contain(f.conn, f.end)
+	if pump(f.conn, f, nil, false) {
+		f.end()
 	}
 }
 
-// close takes the feed out of everything; it has no goroutine any more.
-func (f *feed) close() {
+// end takes the feed out of everything: its stream has ended. Run calls it, which
+// is not started again.
+func (f *feed) end() {
+	f.mu.Lock()
+	f.left = true
+	f.mu.Unlock()
 	f.unfollow(true)
-	if f.hub.feeds.remove(f) && f.gone != nil {
+	f.hub.feeds.remove(f)
+	f.hub.audience.remove(f)
+	if f.gone != nil {
 		close(f.gone)
 	}
 }
 
-// leave ends the feed from outside.
+func (f *feed) whose() Viewer { return f.viewer }
+
+func (f *feed) note(change func(*asides) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if change(&f.asides) {
+		f.start()
+	}
+}
+
+// leave ends the stream from outside, if it has not ended; gone is closed when
+// that is done.
 func (f *feed) leave() {
 	f.mu.Lock()
-	f.left = true
-	idle := !f.running
-	f.mu.Unlock()
-	f.conn.abort()
-	if idle {
-		f.close()
+	defer f.mu.Unlock()
+	if f.left {
+		return
 	}
+	f.start() // to end
+	f.left = true
+	f.conn.abort()
 }
 
 // fill appends what there is to send. Where that is nothing the feed rests.
@@ -215,16 +232,20 @@ func (f *feed) fill(b []byte) (_ []byte, last, ok bool) {
 	empty := len(b)
 	for {
 		f.mu.Lock()
-		woken, news, pulse, moved := f.woken, f.news, f.pulse, f.moved
-		if f.left || !woken && !pulse && moved == 0 {
-			f.running = false
+		woken, news, also := f.woken, f.news, f.asides
+		if f.left || !woken && !also.any() {
+			left := f.left
+			f.running = left
 			f.mu.Unlock()
-			return b, false, false
+			return b, left, false
 		}
 		f.woken, f.news, f.pulse = false, false, false
 		f.mu.Unlock()
 
-		if pulse {
+		if also.cut {
+			return append(b, signedOut...), true, true
+		}
+		if also.pulse {
 			b = append(b, comment...)
 		}
 		b = f.appendOpening(b)
@@ -232,8 +253,8 @@ func (f *feed) fill(b []byte) (_ []byte, last, ok bool) {
 			b = f.appendStored(b)
 		}
 		b = f.appendReplies(b)
-		if moved > 0 {
-			return appendRetry(b, moved), true, true
+		if also.moved > 0 {
+			return appendRetry(b, also.moved), true, true
 		}
 		if len(b) > empty {
 			return b, false, true
@@ -262,9 +283,9 @@ const maxStored = 100
 func (f *feed) appendStored(b []byte) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), storing)
 	defer cancel()
-	events, err := f.hub.db.UserEvents(ctx, f.userID, f.at.seq, maxStored)
+	events, err := f.hub.db.UserEvents(ctx, f.viewer.UserID, f.at.seq, maxStored)
 	if err != nil {
-		f.hub.log.Warn("a user's events cannot be read, trying again", "user_id", f.userID, "err", err)
+		f.hub.log.Warn("a user's events cannot be read, trying again", "user_id", f.viewer.UserID, "err", err)
 		return b
 	}
 	for _, e := range events {
@@ -306,9 +327,7 @@ func (f *feed) appendReplies(b []byte) []byte {
 	done := false
 	for _, t := range f.tracks {
 		for {
-			t.reply.mu.Lock()
-			s, some := t.next()
-			t.reply.mu.Unlock()
+			s, some := t.read()
 			if !some {
 				break
 			}
@@ -334,7 +353,7 @@ func (f *feed) appendStep(b []byte, t *track, s step) []byte {
 	// Each event's id says how far the client is with it, and not further.
 	at := f.place(t, eventID{attempt: s.at.attempt})
 	if s.start != nil {
-		b = appendEvent(b, "message_start", at, s.start)
+		b = appendStart(b, at, s.start)
 	}
 	if s.reset {
 		b = appendReset(b, at, id, s.at.attempt)

@@ -69,7 +69,7 @@ func TestAFeedTellsAllThatHappens(t *testing.T) {
 		}
 		close(words)
 		want = append(want,
-			fmt.Sprintf(`message_complete {"message_id":%d,"full_text":"one two","finish_reason":"stop"}`, reply),
+			fmt.Sprintf(`message_complete {"message_id":%d,"full_text":"one two","finish_reason":"stop","usage":{"input_tokens":2,"output_tokens":2,"estimated":true}}`, reply),
 			change("chat_updated", 0), change("chat_deleted", 0))
 		for f := range got {
 			got[f] = append(got[f], told(t, f, 1)...)
@@ -239,7 +239,7 @@ func TestNoReplyIsMissedAsItBegins(t *testing.T) {
 		user, _ := newUser(t, db)
 		r := start(t, db, says("all ", "of ", "it"))
 		feeds := []*follow{r.feed(t, user, ""), r.feed(t, user, "")}
-		const replies = 100
+		const replies = 50
 		for range replies {
 			go func() {
 				turn := models.NewTurn{UserID: user, Content: "hello"}

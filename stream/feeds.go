@@ -18,26 +18,19 @@ type feeds struct {
 func (fs *feeds) add(f *feed) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.of[f.userID] == nil {
-		fs.of[f.userID] = make(map[*feed]struct{})
+	if fs.of[f.viewer.UserID] == nil {
+		fs.of[f.viewer.UserID] = make(map[*feed]struct{})
 	}
-	fs.of[f.userID][f] = struct{}{}
-	f.hub.streams.Add(1)
+	fs.of[f.viewer.UserID][f] = struct{}{}
 }
 
-// remove reports whether f was there.
-func (fs *feeds) remove(f *feed) bool {
+func (fs *feeds) remove(f *feed) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if _, in := fs.of[f.userID][f]; !in {
-		return false
+	delete(fs.of[f.viewer.UserID], f)
+	if len(fs.of[f.viewer.UserID]) == 0 {
+		delete(fs.of, f.viewer.UserID)
 	}
-	delete(fs.of[f.userID], f)
-	if len(fs.of[f.userID]) == 0 {
-		delete(fs.of, f.userID)
-	}
-	f.hub.streams.Add(-1)
-	return true
 }
 
 // users returns those who have a feed open.
@@ -101,7 +94,7 @@ func (h *Hub) pollFeeds(ctx context.Context) {
 	}
 	h.feeds.each(0, func(f *feed) {
 		f.mu.Lock()
-		behind := f.seen < latest[f.userID]
+		behind := f.seen < latest[f.viewer.UserID]
 		f.mu.Unlock()
 		if behind {
 			f.wake(true)

@@ -17,16 +17,15 @@ import (
 type follower struct {
 	cursor
 
-	hub  *Hub
-	conn *conn
-	gone chan struct{} // closed at the end; nil where nobody waits for it
+	hub    *Hub
+	viewer Viewer
+	conn   *conn
+	gone   chan struct{} // closed at the end; nil where nobody waits for it
 
-	running bool // run is under way
-	left    bool // the follower is through
-	pulse   bool // a comment is due
-	moved   int  // send the client elsewhere: its reconnection time in ms; 0: no
-	beat    time.Time
-	told    int // bytes of the ending that were sent: of whoever runs it
+	running bool // somebody writes: run, or sendNow
+	left    bool // the stream has ended, or is about to
+	asides
+	told int // bytes of the ending that were sent: of whoever runs it
 }
 
 // buffers are shared by the streams that are sending.
@@ -40,9 +39,9 @@ const maxKeptBuffer = 64 << 10
 
 // A source is what a stream is filled from.
 type source interface {
-	// fill appends to b what there is to send. ok is false when that is nothing,
-	// and whoever wakes the source next must see to it that it is sent; last
-	// when the stream ends with it.
+	// fill appends to b what there is to send; last when the stream ends with it.
+	// ok is false when that is nothing, and whoever wakes the source next must
+	// see to it that it is sent.
 	fill(b []byte) (_ []byte, last, ok bool)
 }
 
@@ -66,7 +65,7 @@ func pump(c *conn, s source, rest []byte, last bool) (ended bool) {
 		var b []byte
 		var ok bool
 		if b, last, ok = s.fill((*buf)[:chunkRoom]); !ok {
-			return false
+			return last
 		}
 		if cap(b) <= maxKeptBuffer {
 			*buf = b
@@ -79,26 +78,37 @@ func pump(c *conn, s source, rest []byte, last bool) (ended bool) {
 // the client has caught up or the stream has ended. rest and last are what was
 // begun.
 func (f *follower) run(rest []byte, last bool) {
+	defer f.hub.contain(f.conn, f.end)
 	if pump(f.conn, f, rest, last) {
 		f.end()
 	}
 }
 
-// end takes the follower out of its reply: its stream has ended.
+// end takes the follower out of its reply: its stream has ended. Whoever writes
+// calls it, and nobody does after that.
 func (f *follower) end() {
 	f.reply.mu.Lock()
+	defer f.reply.mu.Unlock()
 	f.left = true
-	f.rest()
-	f.reply.mu.Unlock()
+	at := slices.Index(f.reply.followers, f)
+	f.reply.followers = slices.Delete(f.reply.followers, at, at+1)
+	f.hub.audience.remove(f)
+	if f.gone != nil {
+		close(f.gone)
+	}
 }
 
 // sendNow sends what is ready as run does, as far as that needs no waiting for
 // the client: a goroutine is started only for one that does not keep up.
 func (f *follower) sendNow() {
+	defer f.hub.contain(f.conn, f.end)
 	buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put
 	defer buffers.Put(buf)
 	for {
 		b, last, ok := f.fill((*buf)[:chunkRoom])
+		if !ok && last {
+			f.end()
+		}
 		if !ok {
 			return
 		}
@@ -121,18 +131,13 @@ func (f *follower) sendNow() {
 
 // fill appends what there is to send. Where that is nothing the follower rests.
 func (f *follower) fill(b []byte) (_ []byte, last, ok bool) {
-	f.reply.mu.Lock()
-	s, some := f.next()
-	pulse, moved := f.pulse, f.moved
-	f.pulse = false
-	if f.left || !some && !pulse && moved == 0 {
-		f.rest()
-		f.reply.mu.Unlock()
-		return b, false, false
-	}
-	f.reply.mu.Unlock()
-
-	if pulse && f.told == 0 { // not in the middle of an event
+	s, also, left, ok := f.due()
+	switch {
+	case !ok:
+		return b, left, false
+	case also.cut:
+		return append(b, signedOut...), true, true
+	case also.pulse && f.told == 0: // not in the middle of an event
 		b = append(b, comment...)
 	}
 	b = s.append(b, f.reply.start.MessageID)
@@ -140,10 +145,33 @@ func (f *follower) fill(b []byte) (_ []byte, last, ok bool) {
 		b, last = f.appendEnding(b, s)
 		return b, last, true
 	}
-	if moved > 0 {
-		return appendRetry(b, moved), true, true
+	if also.moved > 0 {
+		return appendRetry(b, also.moved), true, true
 	}
 	return b, false, true
+}
+
+// due takes what there is to send. Where that is nothing the follower has left,
+// or rests.
+func (f *follower) due() (s step, also asides, left, ok bool) {
+	f.reply.mu.Lock()
+	defer f.reply.mu.Unlock()
+	if f.cut && f.told > 0 {
+		// In the middle of an event no other one can be told.
+		f.left = true
+		f.conn.abort()
+	}
+	if f.left {
+		return step{}, asides{}, true, false
+	}
+	some := false
+	if !f.cut {
+		s, some = f.next()
+	}
+	also = f.asides
+	f.pulse = false
+	f.running = some || also.any()
+	return s, also, false, f.running
 }
 
 // appendEnding appends the next piece of the ending, which holds the whole text:
@@ -165,7 +193,7 @@ func (f *follower) appendEnding(b []byte, s step) (_ []byte, last bool) {
 func (s *step) append(b []byte, messageID int64) []byte {
 	if s.start != nil {
 		b = append(b, retryStart...)
-		b = appendEvent(b, "message_start", eventID{attempt: s.at.attempt}, s.start)
+		b = appendStart(b, eventID{attempt: s.at.attempt}, s.start)
 	}
 	if s.reset {
 		b = appendReset(b, eventID{attempt: s.at.attempt}, messageID, s.at.attempt)
@@ -185,50 +213,44 @@ func (f *follower) wake() {
 	go f.run(nil, false)
 }
 
-// rest says that nothing is written for the follower, and takes one that has
-// left out of its reply. reply.mu is held.
-func (f *follower) rest() {
-	f.running = false
-	if !f.left {
-		return
-	}
-	at := slices.Index(f.reply.followers, f)
-	if at < 0 {
-		return
-	}
-	f.reply.followers = slices.Delete(f.reply.followers, at, at+1)
-	f.hub.streams.Add(-1)
-	if f.gone != nil {
-		close(f.gone)
-	}
-}
-
-// leave ends the stream from outside; gone is closed when that is done.
+// leave ends the stream from outside, if it has not ended; gone is closed when
+// that is done.
 func (f *follower) leave() {
 	f.reply.mu.Lock()
-	f.left = true
-	if !f.running {
-		f.rest()
+	defer f.reply.mu.Unlock()
+	if f.left {
+		return
 	}
-	f.reply.mu.Unlock()
+	f.wake() // to end
+	f.left = true
 	f.conn.abort()
+}
+
+func (f *follower) whose() Viewer { return f.viewer }
+
+func (f *follower) note(change func(*asides) bool) {
+	f.reply.mu.Lock()
+	defer f.reply.mu.Unlock()
+	if change(&f.asides) {
+		f.wake()
+	}
 }
 
 // Serve answers with the events of a reply, from behind the event with id
 // lastID, or from the start where that is empty. It returns before the stream
 // has ended where the connection allows it.
 //
-// The errors come before the first byte: ErrInvalidEventID, and those of
-// models for a reply that is not the user's to read. A finished reply of which
-// nothing is missing is answered with 204.
-func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, userID, messageID int64, lastID string) error {
-	reply, err := h.find(r.Context(), userID, messageID)
+// The errors come before the first byte: ErrInvalidEventID, ErrTooManyStreams,
+// and those of models for a reply that is not the viewer's to read. A finished
+// reply of which nothing is missing is answered with 204.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messageID int64, lastID string) error {
+	reply, err := h.find(r.Context(), viewer.UserID, messageID)
 	if err != nil {
 		return err
 	}
 	defer h.release(reply)
 
-	f := &follower{cursor: cursor{reply: reply}, hub: h, beat: time.Now()}
+	f := &follower{cursor: cursor{reply: reply}, hub: h, viewer: viewer, asides: asides{beat: time.Now()}}
 	if lastID != "" {
 		id, err := parseEventID(lastID)
 		if err != nil {
@@ -244,10 +266,15 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, userID, messageID in
 		}
 		f.pulse = true // there may be nothing to send for a while: open the stream
 	}
+	if err := h.audience.admit(viewer.UserID, h.config.MaxStreams); err != nil {
+		return err
+	}
 	if f.conn, f.gone, err = open(w, r, h.config.Stall); err != nil {
+		h.audience.dismiss(viewer.UserID)
 		return err
 	}
 	h.attach(f)
+	h.catchUp(f)
 	stay(r.Context(), f.gone, f.leave)
 	return nil
 }
@@ -265,15 +292,12 @@ func stay(ctx context.Context, gone <-chan struct{}, leave func()) {
 	}
 }
 
-// attach adds f to its reply's readers and sets it going.
+// attach adds f, which was admitted, to its reply's readers and sets it going.
 func (h *Hub) attach(f *follower) {
-	h.streams.Add(1)
 	f.reply.mu.Lock()
 	defer f.reply.mu.Unlock()
 	f.reply.followers = append(f.reply.followers, f)
-	if h.Draining() {
-		f.moved = 1000 + spread()/2 // it came back to a replica that is ending: not at once again
-	}
+	h.audience.add(f)
 	f.wake()
 }
 

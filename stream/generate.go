@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-	"unicode/utf8"
 
 	"parley/models"
 )
@@ -33,73 +32,130 @@ type claim struct {
 	attempt int
 	shared  int64
 	message string     // of the user, that is answered
+	opens   bool       // the chat: nothing was said before
 	from    *takenText // nil: the reply begins
 }
 
-// write makes this replica the writer of a reply. Where somebody follows it here
-// already, since it was stored before this is called, that is what is written.
-func (h *Hub) write(cl claim) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	id, text := cl.start.MessageID, ""
+// A composition is one reply being written. The backend is asked while the reply
+// is still being stored; what it says waits until that is done.
+type composition struct {
+	claim
+
+	hub    *Hub
+	ctx    context.Context //nolint:containedctx // its end is the end of this very value
+	cancel context.CancelCauseFunc
+	prompt Prompt
+	ending ending
+
+	settled chan struct{} // closed when the reply is stored, or will not be
+	reply   *reply        // set before that; nil: it was not stored
+	placed  bool          // likewise: it has a place among those that run
+
+	first    bool   // no chunk has come yet
+	expected string // what the backend has yet to repeat
+
+	heard bool  // a chunk has come
+	sent  int64 // what the backend was asked with, in bytes
+	given int   // how much of the text was there before, in bytes
+}
+
+// begin asks the backend for a reply that is about to be stored. write or
+// abandon must follow.
+func (h *Hub) begin(cl claim) *composition {
+	c := &composition{
+		claim: cl, hub: h,
+		prompt: Prompt{
+			UserID:    cl.start.userID,
+			ChatID:    cl.start.ChatID,
+			MessageID: cl.start.MessageID,
+			Message:   cl.message,
+			Model:     h.config.Model,
+		},
+		ending:  ending{status: "complete", finishReason: "stop"},
+		settled: make(chan struct{}),
+	}
 	if cl.from != nil {
-		text = cl.from.text
+		c.given = len(cl.from.text)
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	h.writers.Add(1)
+	if cl.opens {
+		go c.run(nil)
+		return c
+	}
+	go func() {
+		err := h.persist(c.ctx, cl.start.MessageID, func(ctx context.Context) error {
+			history, err := h.db.History(ctx, cl.start.ChatID, cl.start.UserMessageID, h.config.ContextBytes, h.config.ContextMessages)
+			c.prompt.History = turns(history)
+			return err
+		})
+		// A goroutine of its own waits for the tokens, for minutes: this one has
+		// the stack that a query needs.
+		go c.run(err)
+	}()
+	return c
+}
+
+// abandon ends a composition whose reply was not stored.
+func (c *composition) abandon() {
+	c.cancel(errReleased)
+	close(c.settled)
+}
+
+// write makes this replica the writer of a reply that is stored. Where somebody
+// follows it here already, since it was stored before this is called, that is
+// what is written.
+func (h *Hub) write(c *composition) {
+	id, text := c.start.MessageID, ""
+	if c.from != nil {
+		text = c.from.text
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.replies[id]
 	if r == nil {
-		r = newReply(cl.start, cl.attempt, "")
+		r = newReply(c.start, c.attempt, "")
 		h.replies[id] = r
 	}
 	r.mu.Lock()
-	r.attempt, r.shared, r.text = cl.attempt, cl.shared, []byte(text)
-	r.fence, r.cancel, r.finished = cl.fence, cancel, false
+	r.attempt, r.shared, r.text = c.attempt, c.shared, []byte(text)
+	r.fence, r.cancel, r.finished = c.fence, c.cancel, false
 	r.saved = int64(len(text))
 	r.savedAt = time.Time{} // the first text is saved soon
 	r.wakeAll()
 	r.mu.Unlock()
 	switch {
 	case h.closed:
-		cancel(errReleased)
-	case cl.from != nil && cl.from.stop:
-		cancel(errStopped)
+		c.cancel(errReleased)
+	case c.from != nil && c.from.stop:
+		c.cancel(errStopped)
 	}
-	h.writers.Add(1)
-	go func() {
-		var history []models.Turn
-		err := h.persist(ctx, r, func(ctx context.Context) (err error) {
-			history, err = h.db.History(ctx, r.start.ChatID, r.start.UserMessageID, h.config.ContextBytes, h.config.ContextMessages)
-			return err
-		})
-		prompt := Prompt{
-			UserID:    r.start.userID,
-			ChatID:    r.start.ChatID,
-			MessageID: r.start.MessageID,
-			Message:   cl.message,
-			History:   turns(history),
-			Model:     h.config.Model,
-		}
-		// A goroutine of its own waits for the tokens, for minutes: this one has
-		// the stack that a query needs.
-		go func() {
-			defer h.writers.Add(-1)
-			defer cancel(nil)
-			h.generate(ctx, r, cl.fence, prompt, cl.from, err)
-		}()
-	}()
+	c.reply = r
+	close(c.settled)
 }
 
-// generate has the reply written and stores how it ended: by err, if that is
-// not nil.
-func (h *Hub) generate(ctx context.Context, r *reply, fence int, prompt Prompt, from *takenText, err error) {
-	e := ending{status: "complete", finishReason: "stop"}
+// run has the reply written and stores how it ended: by err, if that is not nil.
+// It is what waits for minutes, thousands of times: its frame is kept small.
+func (c *composition) run(err error) {
+	defer c.hub.writers.Add(-1)
 	if err == nil {
-		c := composition{hub: h, reply: r, fence: fence, prompt: prompt, ending: &e}
-		err = c.compose(ctx, from)
+		err = c.compose()
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if <-c.settled; c.reply != nil {
+		c.close(err)
+	}
+	c.cancel(nil)
+	if c.placed {
+		c.hub.leave()
+	}
+}
+
+// close stores how the reply ended: by err, if that is not nil.
+func (c *composition) close(err error) {
+	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause
 	}
+	e, log := c.ending, c.hub.log
 	var failed *BackendError
 	switch {
 	case err == nil:
@@ -113,154 +169,32 @@ func (h *Hub) generate(ctx context.Context, r *reply, fence int, prompt Prompt, 
 		e = ending{status: "failed", code: codeChatDeleted}
 	case errors.As(err, &failed):
 		e = ending{status: "failed", code: failed.Code}
-		h.log.Warn("the AI backend failed", "message_id", r.start.MessageID, "code", failed.Code, "err", failed.Err)
+		log.Warn("the AI backend failed", "message_id", c.start.MessageID, "code", failed.Code, "err", failed.Err)
 	default:
 		e = ending{status: "failed", code: codeInternal}
-		h.log.Error("a reply failed", "message_id", r.start.MessageID, "err", err)
+		log.Error("a reply failed", "message_id", c.start.MessageID, "err", err)
 	}
-	h.conclude(r, fence, e)
-}
-
-// compose asks the backend for the answer and appends it to the log.
-//
-// A reply that is taken over goes on from the saved text. Its readers may have
-// been sent more than that, unless the last owner let go of it in order. So
-// the backend is first asked to go on from a little before the end: if it
-// repeats what is saved there, it is taken to repeat also what was sent and
-// not saved, and nobody notices. If it says something else, readers with more
-// than the saved text begin anew, and the others go on.
-func (c *composition) compose(ctx context.Context, from *takenText) error {
-	if from == nil {
-		return c.ask(ctx, "", "")
-	}
-	if from.clean {
-		return c.ask(ctx, from.text, "")
-	}
-	known := probeStart(from.text)
-	if known > 0 {
-		err := c.ask(ctx, from.text[:known], from.text[known:])
-		if !errors.Is(err, errDiffers) {
-			return err
-		}
-	}
-	if err := c.restart(ctx, from.text); err != nil {
-		return err
-	}
-	return c.ask(ctx, from.text, "")
-}
-
-// probeSize is how much of the saved text a backend is asked to repeat, in
-// bytes: half of it at the most.
-const probeSize = 64
-
-// probeStart returns where a backend is asked to go on from so that it repeats
-// the end of text: a rune's first byte.
-func probeStart(text string) int {
-	at := len(text) - min(probeSize, len(text)/2)
-	for at > 0 && at < len(text) && !utf8.RuneStart(text[at]) {
-		at--
-	}
-	return at
-}
-
-func turns(history []models.Turn) []Turn {
-	ts := make([]Turn, len(history))
-	for i, t := range history {
-		ts[i] = Turn(t)
-	}
-	return ts
-}
-
-// A composition is one reply being written.
-type composition struct {
-	hub    *Hub
-	reply  *reply
-	fence  int // of this owner
-	prompt Prompt
-	ending *ending
-}
-
-// ask calls the backend once. What it says, from behind expected, is appended
-// to the log; errDiffers when it does not begin with expected.
-func (c *composition) ask(ctx context.Context, continueFrom, expected string) error {
-	p := c.prompt
-	p.ContinueFrom = continueFrom
-	first := true
-	err := c.hub.backend.Reply(ctx, p, func(chunk Chunk) error {
-		if first && continueFrom != "" && !chunk.Continued {
-			if err := c.restart(ctx, ""); err != nil {
-				return err
-			}
-			expected = ""
-		}
-		first = false
-		if err := c.hub.sureOfItself(ctx); err != nil {
-			return err
-		}
-		text := chunk.Text
-		if n := min(len(text), len(expected)); n > 0 {
-			if text[:n] != expected[:n] {
-				return errDiffers
-			}
-			text, expected = text[n:], expected[n:]
-		}
-		if chunk.Done {
-			if chunk.FinishReason != "" {
-				c.ending.finishReason = chunk.FinishReason
-			}
-			c.ending.usage = chunk.Usage
-		}
-		return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes)
-	})
-	if err == nil && expected != "" {
-		return errDiffers
-	}
-	return err
-}
-
-// restart begins another attempt that shares text with what was sent before.
-// It is stored before anybody is sent its ids, so that no two attempts have
-// one number.
-func (c *composition) restart(ctx context.Context, text string) error {
-	r := c.reply
-	r.mu.Lock()
-	restart := models.Restart{
-		MessageID:   r.start.MessageID,
-		Fence:       c.fence,
-		Attempt:     r.attempt + 1,
-		SharedBytes: min(r.shared, int64(len(text))),
-		Text:        text,
-	}
-	if r.attempt == 1 {
-		restart.SharedBytes = int64(len(text))
-	}
-	r.mu.Unlock()
-	err := c.hub.persist(ctx, r, func(ctx context.Context) error {
-		return c.hub.db.RestartReply(ctx, restart)
-	})
-	if err != nil {
-		return err
-	}
-	return r.replace(c.fence, restart.Attempt, restart.SharedBytes, text)
+	c.conclude(e)
 }
 
 // conclude stores how the reply ended, and then tells its followers.
-func (h *Hub) conclude(r *reply, fence int, e ending) {
+func (c *composition) conclude(e ending) {
+	h, r := c.hub, c.reply
 	r.mu.Lock()
 	r.finished = true
+	text := string(r.text)
+	r.mu.Unlock()
+	e.usage = c.used(e.status, len(text))
 	end := models.ReplyEnd{
 		MessageID:    r.start.MessageID,
-		Fence:        fence,
-		Content:      string(r.text),
+		Fence:        c.fence,
+		Content:      text,
 		Status:       e.status,
 		FinishReason: e.finishReason,
 		ErrorCode:    e.code,
+		Usage:        e.usage,
 	}
-	r.mu.Unlock()
-	if e.usage != nil {
-		end.InputTokens, end.OutputTokens = &e.usage.InputTokens, &e.usage.OutputTokens
-	}
-	err := h.persist(context.Background(), r, func(ctx context.Context) error {
+	err := h.persist(context.Background(), end.MessageID, func(ctx context.Context) error {
 		return h.db.FinishReply(ctx, end)
 	})
 	switch {
@@ -269,6 +203,12 @@ func (h *Hub) conclude(r *reply, fence int, e ending) {
 		if r.isWatched(time.Now()) {
 			h.tell(context.Background(), noticeSaved, r.start.MessageID)
 		}
+		if e.status == models.StatusComplete {
+			h.entitle(c.start, c.message, text)
+		}
+	case errors.Is(err, errLost):
+		h.lose(r)
+		return
 	case !errors.Is(err, errDeleted):
 		return
 	case !h.endedBefore(r):
@@ -294,7 +234,7 @@ func (h *Hub) endedBefore(r *reply) bool {
 // persist does with the database what a reply needs to go on, again and again
 // while the database is away. errDeleted, errLost and errReleased mean that this
 // replica has nothing more to write.
-func (h *Hub) persist(ctx context.Context, r *reply, do func(context.Context) error) error {
+func (h *Hub) persist(ctx context.Context, messageID int64, do func(context.Context) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		limited, cancel := context.WithTimeout(ctx, storing)
 		err := do(limited)
@@ -305,10 +245,9 @@ func (h *Hub) persist(ctx context.Context, r *reply, do func(context.Context) er
 		case errors.Is(err, models.ErrNotFound):
 			return errDeleted
 		case errors.Is(err, models.ErrStaleOwner):
-			h.lose(r)
 			return errLost
 		}
-		h.log.Warn("a reply waits for the database", "message_id", r.start.MessageID, "err", err)
+		h.log.Warn("a reply waits for the database", "message_id", messageID, "err", err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

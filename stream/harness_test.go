@@ -31,9 +31,11 @@ const patience = 20 * time.Second
 // A backend is a stream.Backend made of a function.
 type backend func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error
 
-func (b backend) Reply(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
-	return b(ctx, p, each)
+func (b backend) Reply(ctx context.Context, p *stream.Prompt, each func(stream.Chunk) error) error {
+	return b(ctx, *p, each)
 }
+
+func (b backend) Admit() error { return nil }
 
 // says is a backend that says these words, and then that it is done.
 func says(words ...string) backend {
@@ -80,6 +82,10 @@ var replicas struct {
 	n int
 }
 
+// hasty is for replicas of which one dies: the others learn of it sooner. On a busy
+// machine it may also be taken for dead while it lives.
+func hasty(c *stream.Config) { c.Lease = 400 * time.Millisecond }
+
 // start makes a replica on db. Its intervals are short, so that tests are.
 func start(t *testing.T, db *models.DB, b stream.Backend, change ...func(*stream.Config)) *replica {
 	t.Helper()
@@ -90,7 +96,6 @@ func start(t *testing.T, db *models.DB, b stream.Backend, change ...func(*stream
 		FlushEvery: 10 * time.Millisecond,
 		SaveEvery:  20 * time.Millisecond,
 		PollEvery:  20 * time.Millisecond,
-		Lease:      400 * time.Millisecond,
 	}
 	replicas.Unlock()
 	for _, c := range change {
@@ -110,11 +115,12 @@ func start(t *testing.T, db *models.DB, b stream.Backend, change ...func(*stream
 		if err != nil {
 			t.Error(err)
 		}
+		viewer := stream.Viewer{UserID: user, SID: req.URL.Query().Get("sid"), IssuedAt: time.Now()}
 		if last := req.Header.Get("Last-Event-ID"); req.URL.Path == "/events" {
-			err = hub.ServeEvents(w, req, user, last, tellKind)
+			err = hub.ServeEvents(w, req, viewer, last, tellKind)
 		} else {
 			id, perr := strconv.ParseInt(strings.TrimPrefix(req.URL.Path, "/"), 10, 64)
-			err = errors.Join(perr, hub.Serve(w, req, user, id, last))
+			err = errors.Join(perr, hub.Serve(w, req, viewer, id, last))
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusTeapot)
@@ -143,7 +149,7 @@ func newUser(t *testing.T, db *models.DB) (userID, chatID int64) {
 	now := time.Now()
 	u := models.User{Email: fmt.Sprintf("u%d@example.com", now.UnixNano()), UserName: "u", PasswordHash: "x"}
 	s := models.DeviceSession{SID: u.Email, Name: "test", ExpiresAt: now.Add(time.Hour)}
-	if err := db.CreateUser(t.Context(), &u, &s); err != nil {
+	if err := db.CreateUser(t.Context(), &u, &s, models.By{}); err != nil {
 		t.Fatal(err)
 	}
 	c, _, err := db.CreateChat(t.Context(), u.ID, "New Chat", false, nil)

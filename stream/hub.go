@@ -16,44 +16,6 @@ import (
 // ErrDraining means that this replica is about to end and takes no new reply.
 var ErrDraining = errors.New("stream: this replica is ending")
 
-// Config adjusts a Hub. A zero field means the default in brackets.
-type Config struct {
-	Replica         string        // names this process among the replicas; required, unique
-	ContextBytes    int64         // how much history goes to the backend [0: all]
-	ContextMessages int64         // likewise, in messages [0: all]
-	Model           string        // asked of the backend ["": its choice]
-	MaxReplyBytes   int           // a longer answer is cut off [1 MiB]
-	FlushEvery      time.Duration // how often a reply is saved that is followed elsewhere [100ms]
-	SaveEvery       time.Duration // how often any other one is, at the most [2s]
-	PollEvery       time.Duration // how often the database is asked what happened elsewhere [1s]
-	Lease           time.Duration // a replica silent for so long has lost its replies [3s]
-	Heartbeat       time.Duration // between two comments to one client [10s]
-	Stall           time.Duration // a client that reads nothing for so long is let go [25s]
-	MaxLateness     time.Duration // no reply is taken while this process runs later than that [250ms]
-}
-
-func (c *Config) setDefaults() {
-	if c.MaxReplyBytes == 0 {
-		c.MaxReplyBytes = 1 << 20
-	}
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
-		{&c.FlushEvery, 100 * time.Millisecond},
-		{&c.SaveEvery, 2 * time.Second},
-		{&c.PollEvery, time.Second},
-		{&c.Lease, 3 * time.Second},
-		{&c.Heartbeat, 10 * time.Second},
-		{&c.Stall, 25 * time.Second},
-		{&c.MaxLateness, 250 * time.Millisecond},
-	} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
-}
-
 // A Hub holds the replies that this replica writes or follows. Its methods may
 // be called from many goroutines; Run must be running for all of it to work.
 type Hub struct {
@@ -63,15 +25,16 @@ type Hub struct {
 	log     *slog.Logger
 
 	draining atomic.Bool
-	streams  atomic.Int64 // open ones
-	late     atomic.Int64 // how late this process runs, in nanoseconds
-	began    time.Time    // when this process did
-	felt     atomic.Int64 // when it last ran in time, in nanoseconds from began; without Run always
-	pauses   atomic.Int64 // how often it was paused for long
-	survived atomic.Int64 // of these, those after which it was seen what it still owns
-	writers  atomic.Int64 // replies being written here, and turns being stored
-	saving   sync.Mutex   // one statement at a time: the next begins where it ended
-	flushes  int          // save's
+	late     atomic.Int64  // how late this process runs, in nanoseconds
+	began    time.Time     // when this process did
+	felt     atomic.Int64  // when it last ran in time, in nanoseconds from began; without Run always
+	pauses   atomic.Int64  // how often it was paused for long
+	survived atomic.Int64  // of these, those after which it was seen what it still owns
+	writers  atomic.Int64  // replies being written here, and turns being stored
+	queued   atomic.Int64  // requests that wait for a place
+	places   chan struct{} // as full as there are replies that were begun here; nil: no limit
+	saving   sync.Mutex    // one statement at a time: the next begins where it ended
+	flushes  int           // save's
 
 	mu      sync.Mutex // before any reply's
 	replies map[int64]*reply
@@ -82,8 +45,10 @@ type Hub struct {
 	stale chan struct{} // there is something to read of a reply that is written elsewhere
 	free  chan struct{} // another replica let go of replies
 
+	audience  audience
 	feeds     feeds
 	feedsKept time.Time // pollFeeds': when the users were last said to be followed
+	titles    *titles
 
 	renewed, renewedSince time.Time // keepLease's
 	inspected             time.Time // likewise: when all replies were looked at
@@ -101,9 +66,17 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 		stale:   make(chan struct{}, 1),
 		free:    make(chan struct{}, 1),
 		began:   time.Now(),
-		feeds:   feeds{of: make(map[int64]map[*feed]struct{})},
+		audience: audience{
+			streams: make(map[openStream]struct{}),
+			of:      make(map[int64]int64),
+		},
+		feeds:  feeds{of: make(map[int64]map[*feed]struct{})},
+		titles: newTitles(),
 	}
 	h.felt.Store(math.MaxInt64)
+	if config.MaxReplies > 0 {
+		h.places = make(chan struct{}, config.MaxReplies)
+	}
 	return h
 }
 
@@ -114,54 +87,66 @@ const storing = 10 * time.Second
 // Send stores the turn and starts the reply, which from then on depends on no
 // request. A turn that was sent before under the same key is not sent again.
 func (h *Hub) Send(ctx context.Context, turn models.NewTurn) (models.Exchange, error) {
-	turn.Owner = h.config.Replica
-	return h.answer(ctx, turn.UserID, func(ctx context.Context) (models.Exchange, error) {
+	turn.Owner, turn.Budget = h.config.Replica, h.config.budget()
+	return h.answer(ctx, turn.UserID, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+		turn.Stored = stored
 		return h.db.AppendTurn(ctx, turn)
 	})
 }
 
 // Regenerate starts another reply in the place of the last one, as Send does.
 func (h *Hub) Regenerate(ctx context.Context, w models.Rewrite) (models.Exchange, error) {
-	w.Owner = h.config.Replica
-	return h.answer(ctx, w.UserID, func(ctx context.Context) (models.Exchange, error) {
-		return h.db.Regenerate(ctx, w)
-	})
+	return h.rewrite(ctx, w, h.db.Regenerate)
 }
 
 // Edit changes a message of the user and starts the reply to it, as Send does.
 func (h *Hub) Edit(ctx context.Context, w models.Rewrite) (models.Exchange, error) {
-	w.Owner = h.config.Replica
-	return h.answer(ctx, w.UserID, func(ctx context.Context) (models.Exchange, error) {
-		return h.db.Edit(ctx, w)
+	return h.rewrite(ctx, w, h.db.Edit)
+}
+
+func (h *Hub) rewrite(ctx context.Context, w models.Rewrite, do func(context.Context, models.Rewrite) (models.Exchange, error)) (models.Exchange, error) {
+	w.Owner, w.Budget = h.config.Replica, h.config.budget()
+	return h.answer(ctx, w.UserID, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+		w.Stored = stored
+		return do(ctx, w)
 	})
 }
 
-// answer starts the reply of the exchange that store stores.
-func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Context) (models.Exchange, error)) (models.Exchange, error) {
+// answer starts the reply of the exchange that store stores. The commit runs
+// beside the call to the backend.
+func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Context, func(models.Exchange)) (models.Exchange, error)) (models.Exchange, error) {
 	h.writers.Add(1)
 	defer h.writers.Add(-1)
-	if h.Draining() {
-		return models.Exchange{}, ErrDraining
-	}
-	if h.Lateness() > h.config.MaxLateness {
-		return models.Exchange{}, ErrOverloaded
+	if err := h.admit(ctx); err != nil {
+		return models.Exchange{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
 	defer cancel()
-	ex, err := store(ctx)
+	var begun *composition
+	ex, err := store(ctx, func(ex models.Exchange) {
+		if begun != nil { // it was taken back, and done over
+			begun.abandon()
+		}
+		begun = h.begin(claim{
+			start: startInfo{
+				ChatID:        ex.Chat.ID,
+				UserMessageID: ex.User.ID,
+				MessageID:     ex.Reply.ID,
+				Title:         ex.Chat.Title,
+				userID:        userID,
+			},
+			fence: 1, attempt: ex.Reply.Attempt, message: ex.User.Content, opens: ex.Chat.MessageCount == 2,
+		})
+	})
 	if err != nil || ex.Replayed {
+		if begun != nil {
+			begun.abandon()
+		}
+		h.leave()
 		return ex, err
 	}
-	h.write(claim{
-		start: startInfo{
-			ChatID:        ex.Chat.ID,
-			UserMessageID: ex.User.ID,
-			MessageID:     ex.Reply.ID,
-			Title:         ex.Chat.Title,
-			userID:        userID,
-		},
-		fence: 1, attempt: ex.Reply.Attempt, message: ex.User.Content,
-	})
+	begun.placed = true
+	h.write(begun)
 	h.changedHere(userID)
 	if ex.Followed {
 		h.tell(ctx, noticeUser, userID)
@@ -206,11 +191,22 @@ func (h *Hub) Forget(ctx context.Context, messageID int64) {
 	}
 }
 
+// Halt ends replies whose stop is requested, wherever they are written, and does
+// not wait for that.
+func (h *Hub) Halt(ctx context.Context, messageIDs ...int64) {
+	var elsewhere []int64
+	for _, id := range messageIDs {
+		if r := h.lookup(id); r == nil || !r.stopWriting(errStopped) {
+			elsewhere = append(elsewhere, id)
+		}
+	}
+	if len(elsewhere) > 0 {
+		h.tell(ctx, noticeStop, elsewhere...)
+	}
+}
+
 // Draining reports whether the replica has been told to end.
 func (h *Hub) Draining() bool { return h.draining.Load() }
-
-// Streams counts the streams that are open.
-func (h *Hub) Streams() int64 { return h.streams.Load() }
 
 // lookup returns the reply that this replica writes or follows, or nil.
 func (h *Hub) lookup(messageID int64) *reply {
@@ -328,7 +324,9 @@ func (h *Hub) release(r *reply) {
 
 // Run saves what is written, follows what is written elsewhere, keeps this
 // replica's lease, takes over what dead replicas left, and sends heartbeats,
-// until ctx ends.
+// until ctx ends. A panic in any of that ends the process: another replica does
+// it all within seconds, while one that does a part of it would hold its replies
+// and lose them.
 func (h *Hub) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	for _, l := range []struct {
@@ -362,28 +360,6 @@ func every(ctx context.Context, interval time.Duration, sooner <-chan struct{}, 
 		case <-sooner:
 		}
 	}
-}
-
-// beat has a comment sent to every client that was not sent one for a while.
-func (h *Hub) beat(now time.Time) {
-	for _, r := range append(h.all(true), h.all(false)...) {
-		r.mu.Lock()
-		for _, f := range r.followers {
-			if now.Sub(f.beat) >= h.config.Heartbeat {
-				f.pulse, f.beat = true, now
-				f.wake()
-			}
-		}
-		r.mu.Unlock()
-	}
-	h.feeds.each(0, func(f *feed) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if now.Sub(f.beat) >= h.config.Heartbeat {
-			f.pulse, f.beat = true, now
-			f.start()
-		}
-	})
 }
 
 // spread returns a reconnection time in milliseconds, so that the clients of

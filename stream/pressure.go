@@ -10,6 +10,52 @@ import (
 // ErrOverloaded means that this replica cannot serve another reply as it should.
 var ErrOverloaded = errors.New("stream: this replica has as many replies as it can serve")
 
+// queueing is how long a reply waits for a place among those that run.
+const queueing = 2 * time.Second
+
+// admit returns nil when a reply may begin, which leave must follow. Of those
+// that find no place, a tenth as many as there are places wait for one.
+func (h *Hub) admit(ctx context.Context) error {
+	if h.Draining() {
+		return ErrDraining
+	}
+	if h.Lateness() > h.config.MaxLateness {
+		return ErrOverloaded
+	}
+	if err := h.backend.Admit(); err != nil {
+		return err
+	}
+	if h.places == nil {
+		return nil
+	}
+	select {
+	case h.places <- struct{}{}:
+		return nil
+	default:
+	}
+	defer h.queued.Add(-1)
+	if h.queued.Add(1) > int64(cap(h.places)/10+1) {
+		return ErrOverloaded
+	}
+	waited := time.NewTimer(queueing)
+	defer waited.Stop()
+	select {
+	case h.places <- struct{}{}:
+		return nil
+	case <-waited.C:
+		return ErrOverloaded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// leave gives the place of a reply back.
+func (h *Hub) leave() {
+	if h.places != nil {
+		<-h.places
+	}
+}
+
 // probing is how often it is measured how late this process runs.
 const probing = 50 * time.Millisecond
 

@@ -20,10 +20,10 @@ type reply struct {
 	end       *ending
 	ending    []byte // the event that tells end, once somebody needs it
 	followers []*follower
-	feeds     map[*feed]struct{}
-	awaiting  int           // callers that hold it
-	stale     bool          // written elsewhere, and there is more of it
-	done      chan struct{} // closed with end, or when this replica lets go of the reply
+	feeds     map[*feed]struct{} // nil until there is one
+	awaiting  int                // callers that hold it
+	stale     bool               // written elsewhere, and there is more of it
+	done      chan struct{}      // closed with end, or when this replica lets go of the reply
 
 	// The writing side, where this replica has it.
 	fence   int       // of ownership: every write names it; 0 elsewhere
@@ -38,10 +38,10 @@ type reply struct {
 
 // startInfo is what message_start says.
 type startInfo struct {
-	ChatID        int64  `json:"chat_id"`
-	UserMessageID int64  `json:"user_message_id"`
-	MessageID     int64  `json:"message_id"`
-	Title         string `json:"title"`
+	ChatID        int64
+	UserMessageID int64
+	MessageID     int64
+	Title         string
 
 	userID int64
 }
@@ -51,7 +51,6 @@ func newReply(start startInfo, attempt int, text string) *reply {
 		start:   start,
 		attempt: attempt,
 		text:    []byte(text),
-		feeds:   make(map[*feed]struct{}),
 		done:    make(chan struct{}),
 	}
 }
@@ -103,7 +102,7 @@ func (r *reply) wakeAllButOne(now time.Time) (direct *follower) {
 	paced := now.Sub(r.appendedAt) >= flood
 	r.appendedAt = now
 	if paced && len(r.followers) == 1 {
-		if f := r.followers[0]; !f.running && !f.left && f.conn.direct.raw != nil {
+		if f := r.followers[0]; !f.running && !f.left && f.conn.raw != nil {
 			f.running = true
 			direct = f
 		}

@@ -59,7 +59,7 @@ func TestAReplyArrivesAsItIsSaid(t *testing.T) {
 			{"message_token", "1-7", `{"text":"I \"see\""}`},
 			{"message_token", "1-9", `{"text":".\n"}`},
 			{"message_token", "1-22", `{"text":"Né \u2028\u0001 😀"}`},
-			{"message_complete", "1-22", fmt.Sprintf(`{"message_id":%d,"full_text":"I \"see\".\nNé \u2028\u0001 😀","finish_reason":"stop"}`, id)},
+			{"message_complete", "1-22", fmt.Sprintf(`{"message_id":%d,"full_text":"I \"see\".\nNé \u2028\u0001 😀","finish_reason":"stop","usage":{"input_tokens":4,"output_tokens":6,"estimated":true}}`, id)},
 		}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(event{})); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
@@ -369,6 +369,50 @@ func TestAReplyIsFollowedElsewhere(t *testing.T) {
 		}
 		if tr.text != "word by ☔ word" || tr.ending.name != "message_complete" {
 			t.Errorf("got %q, ended by %q", tr.text, tr.ending.name)
+		}
+	})
+}
+
+// Replies that are read together elsewhere each keep what is theirs: one ends,
+// one is deleted, and the others go on.
+func TestManyRepliesAreFollowedElsewhere(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		const replies = 12
+		words := make(map[string]chan string)
+		for i := range replies {
+			words[fmt.Sprint("reply ", i)] = make(chan string)
+		}
+		r, elsewhere := start(t, db, backendOf(words)), start(t, db, says())
+		var exchanges [replies]models.Exchange
+		var follows [replies]*follow
+		for i := range replies {
+			exchanges[i] = r.send(t, user, 0, fmt.Sprint("reply ", i))
+			follows[i] = elsewhere.open(t, user, exchanges[i].Reply.ID, "")
+		}
+		for _, said := range []string{"I am", " number "} {
+			for i := range replies {
+				words[fmt.Sprint("reply ", i)] <- said + fmt.Sprint(i)
+			}
+		}
+		if _, err := db.DeleteChat(t.Context(), user, exchanges[0].Chat.ID); err != nil {
+			t.Fatal(err)
+		}
+		for i := range replies {
+			if i > 0 {
+				close(words[fmt.Sprint("reply ", i)])
+			}
+			var tr transcript
+			for _, e := range follows[i].all() {
+				tr.take(t, e)
+			}
+			got, want := []string{tr.text, tr.ending.name}, []string{fmt.Sprintf("I am%d number %d", i, i), "message_complete"}
+			if i == 0 {
+				got, want = got[1:], []string{"error"}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("reply %d (-want +got):\n%s", i, diff)
+			}
 		}
 	})
 }
