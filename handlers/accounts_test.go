@@ -27,7 +27,8 @@ func TestSignup(t *testing.T) {
 		s := start(t, db, says())
 		s.check(t, call{
 			method: "POST", path: "/api/v1/auth/signup",
-			body: `{"email":" Ann@Example.com ","password":"` + password + `","is_admin":true,"id":77,"created_at":"2000-01-01T00:00:00Z"}`,
+			body: `{"email":" Ann@Example.com ","password":"` + password + `","is_admin":true,"role":"admin","id":77,` +
+				`"created_at":"2000-01-01T00:00:00Z","disabled_at":"2000-01-01T00:00:00Z","password_hash":"x","user_id":77}`,
 		}, wanted{201, `{"message":"Account created.","user":` + annBody + `,` + tokensBody + `}`, map[string]string{
 			"Content-Type": "application/json", "Cache-Control": "no-store",
 		}})
@@ -42,6 +43,18 @@ func TestSignup(t *testing.T) {
 			"no address": {
 				`{"email":"bob","password":"` + password + `"}`,
 				invalid("invalid_email", "email", "The email address needs exactly one @."),
+			},
+			"an address with a header behind it": {
+				`{"email":"bob@example.com\r\nBcc: eve@example.com","password":"` + password + `"}`,
+				invalid("invalid_email", "email", "The email address may not hold spaces or control characters."),
+			},
+			"two addresses": {
+				`{"email":"bob@example.com,eve@example.com","password":"` + password + `"}`,
+				invalid("invalid_email", "email", "The email address needs exactly one @."),
+			},
+			"a name with a header behind it": {
+				`{"email":"bob@example.com","password":"` + password + `","user_name":"Bob\r\nBcc: eve@example.com"}`,
+				invalid("invalid_user_name", "user_name", "user_name must not hold control characters."),
 			},
 			"a weak password": {
 				`{"email":"bob@example.com","password":"short"}`,
@@ -89,7 +102,7 @@ func TestLogin(t *testing.T) {
 		s.signup("ann@example.com")
 		off := time.Now()
 		disabled := models.User{Email: "off@example.com", UserName: "off", PasswordHash: oldHash(t), DisabledAt: &off}
-		if err := db.CreateUser(t.Context(), &disabled, &models.DeviceSession{SID: "x", ExpiresAt: off.Add(time.Hour)}); err != nil {
+		if err := db.CreateUser(t.Context(), &disabled, &models.DeviceSession{SID: "x", ExpiresAt: off.Add(time.Hour)}, models.By{}); err != nil {
 			t.Fatal(err)
 		}
 		wrong := problem(401, "invalid_credentials", "The email address or the password is wrong.", "").with("WWW-Authenticate", challenge)
@@ -140,7 +153,7 @@ func TestLoginReplacesAnOldHash(t *testing.T) {
 		broken := models.User{Email: "broken@example.com", UserName: "broken", PasswordHash: "md5$abc$def"}
 		for i, u := range []*models.User{&user, &broken} {
 			session := models.DeviceSession{SID: []string{"a", "b"}[i], ExpiresAt: time.Now().Add(time.Hour)}
-			if err := db.CreateUser(t.Context(), u, &session); err != nil {
+			if err := db.CreateUser(t.Context(), u, &session, models.By{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -222,7 +235,7 @@ func TestTheDeviceOfASession(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, _, err := db.RotateSession(t.Context(), caller.SID, 1, time.Now())
+			got, _, err := db.RotateSession(t.Context(), caller.SID, 1, time.Now(), time.Minute, models.By{})
 			if err != nil {
 				t.Fatal(err)
 			}

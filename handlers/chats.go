@@ -13,13 +13,26 @@ const maxTitle = 200
 // defaultTitle is what a chat is called that nobody named.
 const defaultTitle = "New Chat"
 
-// listChats answers GET /chats.
+// listChats answers GET /chats: all of them, or those that ?q= finds.
 func (s *server) listChats(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	p, err := page(r.URL.Query())
+	query := r.URL.Query()
+	p, err := page(query)
 	if err != nil {
 		return err
 	}
-	chats, next, err := s.db.Chats(r.Context(), caller.UserID, p)
+	text, err := searched(query)
+	if err != nil {
+		return err
+	}
+	var (
+		chats []models.Chat
+		next  string
+	)
+	if text == "" {
+		chats, next, err = s.db.Chats(r.Context(), caller.UserID, p)
+	} else {
+		chats, next, err = s.db.SearchChats(r.Context(), caller.UserID, text, p)
+	}
 	if err != nil {
 		return err
 	}

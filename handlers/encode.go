@@ -61,6 +61,20 @@ func encodeTokens(p auth.Pair) tokensJSON {
 	return tokensJSON{p.AccessToken, "Bearer", p.ExpiresIn, p.RefreshToken, p.RefreshExpiresIn}
 }
 
+type deviceJSON struct {
+	ID         int64     `json:"id"`
+	Name       string    `json:"name"`
+	IP         string    `json:"ip"`
+	CreatedAt  timestamp `json:"created_at"`
+	LastSeenAt timestamp `json:"last_seen_at"`
+	Current    bool      `json:"current"`
+}
+
+// encodeDevice says of a device if it is the one that the caller uses.
+func encodeDevice(d models.DeviceSession, caller auth.Identity) deviceJSON {
+	return deviceJSON{d.ID, d.Name, d.IP, timestamp(d.CreatedAt), timestamp(d.LastSeenAt), d.SID == caller.SID}
+}
+
 type chatJSON struct {
 	ID              int64      `json:"id"`
 	Title           string     `json:"title"`
@@ -87,6 +101,7 @@ type messageJSON struct {
 type usageJSON struct {
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
+	Estimated    bool  `json:"estimated,omitempty"`
 }
 
 func encodeMessage(m models.Message) messageJSON {
@@ -95,7 +110,7 @@ func encodeMessage(m models.Message) messageJSON {
 		Timestamp: timestamp(m.CreatedAt), Status: m.Status, FinishReason: m.FinishReason,
 	}
 	if m.InputTokens != nil && m.OutputTokens != nil {
-		out.Usage = &usageJSON{*m.InputTokens, *m.OutputTokens}
+		out.Usage = &usageJSON{*m.InputTokens, *m.OutputTokens, m.Estimated}
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"parley/auth"
 	"parley/models"
@@ -26,6 +27,8 @@ type problem struct {
 	retryAfter int    // seconds; 429 and 503
 	messageID  int64  // of the reply that is in the way
 	checks     map[string]string
+	foreseen   bool  // 503: the replica does what it should, and says so
+	dailyQuota int64 // 429: how much there is of what is used up for the day
 }
 
 // A fieldError says what is wrong with one field or parameter.
@@ -42,8 +45,10 @@ var (
 	errNoRoute          = &problem{status: http.StatusNotFound, code: "not_found", detail: "There is nothing at this path."}
 	errMethodNotAllowed = &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "This path does not take that method; Allow names those it takes."}
 	errNotAcceptable    = &problem{status: http.StatusNotAcceptable, code: "not_acceptable", detail: "A reply is sent as text/event-stream or as application/json."}
+	errNoSuchExport     = &problem{status: http.StatusNotAcceptable, code: "not_acceptable", detail: "A chat is exported as application/json or as text/markdown."}
 	errBodyTooLarge     = &problem{status: http.StatusRequestEntityTooLarge, code: "body_too_large", detail: "The body may have 1 MiB at most."}
 	errNotJSON          = &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", detail: "Send the body as application/json in UTF-8, without a content coding."}
+	errNotForm          = &problem{status: http.StatusBadRequest, code: "invalid_form", detail: "Send token and password, once each, as a form."}
 	errBodyTimeout      = &problem{status: http.StatusRequestTimeout, code: "request_timeout", detail: "The body did not arrive in time."}
 
 	errNoToken       = &problem{status: http.StatusUnauthorized, code: "missing_token", detail: "Send an access token: Authorization: Bearer ..."}
@@ -56,6 +61,16 @@ var (
 	errAccountDisabled    = &problem{status: http.StatusForbidden, code: "account_disabled", detail: "This account is disabled."}
 	errInvalidRefresh     = &problem{status: http.StatusUnauthorized, code: "invalid_refresh_token", detail: "The refresh token is not valid; sign in again.", challenge: "invalid_token"}
 	errReusedRefresh      = &problem{status: http.StatusUnauthorized, code: "refresh_token_reused", detail: "The refresh token was used before, so this device was signed out; sign in again.", challenge: "invalid_token"}
+
+	errAdminRequired = &problem{status: http.StatusForbidden, code: "admin_required", detail: "Only an administrator may do this."}
+
+	errWrongPassword = &problem{
+		status: http.StatusForbidden, code: "wrong_password", detail: "The current password is wrong.",
+		fields: []fieldError{{Field: "current_password", Code: "wrong_password", Detail: "The current password is wrong."}},
+	}
+	errInvalidReset    = &problem{status: http.StatusBadRequest, code: "invalid_reset_token", detail: "This link is not valid, was used, or has expired. Ask for another one."}
+	errTooManyAttempts = &problem{status: http.StatusTooManyRequests, code: "too_many_attempts", detail: "That was tried too often. Try again later."}
+	errTooManyMessages = &problem{status: http.StatusTooManyRequests, code: "too_many_messages", detail: "Those are too many messages in a short time. Try again soon."}
 
 	errTimeout  = &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "The service took too long. Try again soon.", retryAfter: 2}
 	errInternal = &problem{status: http.StatusInternalServerError, code: "internal_error", detail: "Something went wrong on our side."}
@@ -71,18 +86,20 @@ var sentinels = []struct {
 	{models.ErrNotFound, &problem{status: http.StatusNotFound, code: "not_found", detail: "There is no such thing."}},
 	{models.ErrForbidden, &problem{status: http.StatusForbidden, code: "forbidden", detail: "This belongs to someone else."}},
 	{models.ErrUserExists, &problem{status: http.StatusBadRequest, code: "user_exists", detail: "There is an account with this email address."}},
+	{models.ErrLastAdmin, &problem{status: http.StatusConflict, code: "last_admin", detail: "This is the last administrator. Make another one first."}},
 	{models.ErrKeyReused, &problem{status: http.StatusUnprocessableEntity, code: "idempotency_key_reused", detail: "This Idempotency-Key was used with another body."}},
 	{models.ErrNotRewritable, &problem{status: http.StatusConflict, code: "not_rewritable", detail: "Only the last reply of a chat can be regenerated, and only a message of the user can be edited."}},
 	{models.ErrInvalidText, malformed("A string holds NUL.")},
 	{models.ErrInvalidCursor, invalid("invalid_cursor", "cursor", "cursor must be a next_cursor of this list.")},
 	{auth.ErrExpiredToken, errExpiredToken},
 	{auth.ErrInvalidToken, errInvalidToken},
-	{auth.ErrBusy, &problem{status: http.StatusServiceUnavailable, code: "busy", detail: "Too many sign-ins at the moment. Try again soon.", retryAfter: 1}},
+	{auth.ErrBusy, &problem{status: http.StatusServiceUnavailable, code: "busy", detail: "Too many sign-ins at the moment. Try again soon.", retryAfter: 1, foreseen: true}},
 	{auth.ErrWeakPassword, invalid("weak_password", "password", "The password is too easy to guess.")},
 	{auth.ErrInvalidEmail, invalid("invalid_email", "email", "This is not an email address.")},
 	{stream.ErrInvalidEventID, invalid("invalid_last_event_id", "last_event_id", "This is not the id of an event of this reply.")},
-	{stream.ErrDraining, &problem{status: http.StatusServiceUnavailable, code: "draining", detail: "This replica is about to end. Try again at once.", retryAfter: 1}},
-	{stream.ErrOverloaded, &problem{status: http.StatusServiceUnavailable, code: "overloaded", detail: "This replica has as many replies as it can serve. Try again in a moment.", retryAfter: 2}},
+	{stream.ErrDraining, &problem{status: http.StatusServiceUnavailable, code: "draining", detail: "This replica is about to end. Try again at once.", retryAfter: 1, foreseen: true}},
+	{stream.ErrOverloaded, &problem{status: http.StatusServiceUnavailable, code: "overloaded", detail: "This replica has as many replies as it can serve. Try again in a moment.", retryAfter: 2, foreseen: true}},
+	{stream.ErrTooManyStreams, &problem{status: http.StatusTooManyRequests, code: "too_many_streams", detail: "Too many streams are open. Close one, and try again.", retryAfter: 5}},
 	{context.DeadlineExceeded, errTimeout},
 	{context.Canceled, errTimeout}, // read by nobody, unless it is the server that gave up
 }
@@ -118,12 +135,10 @@ func required(namesAndValues ...string) error {
 	}
 }
 
-const codeNotReady = "not_ready"
-
 // notReady is what /readyz answers when the replica should get no requests.
 func notReady(checks map[string]string) *problem {
 	return &problem{
-		status: http.StatusServiceUnavailable, code: codeNotReady, retryAfter: 1,
+		status: http.StatusServiceUnavailable, code: "not_ready", retryAfter: 1, foreseen: true,
 		detail: "This replica takes no requests at the moment; checks says why.", checks: checks,
 	}
 }
@@ -139,6 +154,21 @@ func problemOf(err error) *problem {
 		return &problem{
 			status: http.StatusConflict, code: "reply_in_progress", messageID: running.MessageID,
 			detail: "The last message of this chat is still being answered.",
+		}
+	}
+	var reached *models.DailyLimit
+	if errors.As(err, &reached) {
+		return &problem{
+			status: http.StatusTooManyRequests, code: "daily_limit_reached",
+			detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
+			retryAfter: int(max(seconds(time.Until(reached.Resets)), 1)), dailyQuota: reached.Limit,
+		}
+	}
+	var backend *stream.BackendError
+	if errors.As(err, &backend) {
+		return &problem{
+			status: http.StatusServiceUnavailable, code: backend.Code, retryAfter: 2, foreseen: true,
+			detail: "The AI service does not answer at the moment. Try again soon.",
 		}
 	}
 	for _, s := range sentinels {
@@ -174,6 +204,13 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.dailyQuota > 0 {
+		tokensPolicy.exhaust(h, p.dailyQuota, p.retryAfter)
+	}
+	if info.route != nil && info.route.page {
+		showProblem(w, p)
+		return
 	}
 	h.Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.status)

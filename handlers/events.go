@@ -2,24 +2,36 @@ package handlers
 
 import (
 	"net/http"
+	"slices"
 
 	"parley/auth"
 	"parley/models"
+	"parley/stream"
 )
 
 // followEvents answers GET /events: all that happens to the user, on any
 // device.
 func (s *server) followEvents(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	return s.hub.ServeEvents(w, r, caller.UserID, lastEventID(r), encodeEvent)
+	last, err := lastEventID(r)
+	if err != nil {
+		return err
+	}
+	return s.hub.ServeEvents(w, r, viewer(caller), last, encodeEvent)
 }
 
 // lastEventID is where a client that comes back stands. What a browser sends of
-// itself counts more than the URL that it began with.
-func lastEventID(r *http.Request) string {
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		return last
+// itself counts more than the URL that it began with. Who says that it stands in
+// two places has got something wrong.
+func lastEventID(r *http.Request) (string, error) {
+	for _, given := range [][]string{r.Header.Values("Last-Event-ID"), r.URL.Query()["last_event_id"]} {
+		switch given = slices.Compact(given); {
+		case len(given) > 1:
+			return "", stream.ErrInvalidEventID
+		case len(given) == 1 && given[0] != "":
+			return given[0], nil
+		}
 	}
-	return r.URL.Query().Get("last_event_id")
+	return "", nil
 }
 
 // encodeEvent says how a stored event is told. One about something that was

@@ -74,10 +74,10 @@ func TestEventsRefuseWhatIsNoID(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		s := start(t, db, says("Hello."))
 		ann := s.signup("ann@example.com")
-		for _, id := range []string{"x", "5", "1-0"} {
-			a := s.do(call{method: "GET", path: "/api/v1/events", token: ann.Access, header: http.Header{"Last-Event-ID": {id}}})
+		for _, ids := range [][]string{{"x"}, {"5"}, {"1-0"}, {"", "1-0"}, {"1-0", ""}} {
+			a := s.do(call{method: "GET", path: "/api/v1/events", token: ann.Access, header: http.Header{"Last-Event-Id": ids}})
 			if !strings.Contains(a.body, `"code":"invalid_last_event_id"`) || a.status != http.StatusBadRequest {
-				t.Errorf("%s: %s", id, fmt.Sprint(a.status, a.body))
+				t.Errorf("%s: %s", ids, fmt.Sprint(a.status, a.body))
 			}
 		}
 	})

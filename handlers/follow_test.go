@@ -31,6 +31,7 @@ func TestFollow(t *testing.T) {
 			"from the middle":           {path, last("1-6"), []string{"Ann.", completeEvent(2, "Hello Ann.")}},
 			"from the middle, by query": {path + "?last_event_id=1-6", nil, []string{"Ann.", completeEvent(2, "Hello Ann.")}},
 			"the header counts more":    {path + "?last_event_id=1-10", last("1-9"), []string{".", completeEvent(2, "Hello Ann.")}},
+			"the same id twice":         {path, http.Header{"Last-Event-Id": {"1-9", "1-9"}}, []string{".", completeEvent(2, "Hello Ann.")}},
 			"an empty header is none":   {path + "?last_event_id=1-9", last(""), []string{".", completeEvent(2, "Hello Ann.")}},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -51,6 +52,8 @@ func TestFollow(t *testing.T) {
 			"past the text":         {call{path: path, token: ann.Access, header: last("1-11")}, invalid},
 			"of another attempt":    {call{path: path, token: ann.Access, header: last("2-0")}, invalid},
 			"no id":                 {call{path: path, token: ann.Access, header: last("abc")}, invalid},
+			"two ids":               {call{path: path, token: ann.Access, header: http.Header{"Last-Event-Id": {"1-6", "1-9"}}}, invalid},
+			"two ids, by query":     {call{path: path + "?last_event_id=1-6&last_event_id=1-9", token: ann.Access}, invalid},
 			"no id, by query":       {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
 			"somebody else's":       {call{path: path, token: bob.Access}, forbidden},
 			"a message of the user": {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},
@@ -88,7 +91,7 @@ func TestTheClientLeaves(t *testing.T) {
 		events(t, back.Body)
 		back.Body.Close()
 		s.check(t, call{method: "GET", path: "/api/v1/messages/2", token: ann.Access}, wanted{200, `{"id":2,"chat_id":1,"role":"assistant",` +
-			`"content":"Hello","timestamp":"<time>","status":"complete","finish_reason":"stop"}`, nil})
+			`"content":"Hello","timestamp":"<time>","status":"complete","finish_reason":"stop"` + fewTokens + `}`, nil})
 	})
 }
 
@@ -144,7 +147,8 @@ func TestABackendThatFails(t *testing.T) {
 		}
 		c.path, c.header = "/api/v1/chats/1/messages", http.Header{"Accept": {"application/json"}}
 		s.check(t, c, wanted{200, `{"chat_id":1,"user_message":{"id":3,"chat_id":1,"role":"user","content":"Hi","timestamp":"<time>","status":"complete"},` +
-			`"message":{"id":4,"chat_id":1,"role":"assistant","content":"I was","timestamp":"<time>","status":"failed"}}`, nil})
+			`"message":{"id":4,"chat_id":1,"role":"assistant","content":"I was","timestamp":"<time>","status":"failed",` +
+			`"usage":{"input_tokens":3,"output_tokens":2,"estimated":true}}}`, nil})
 	})
 }
 
@@ -174,9 +178,72 @@ func TestDraining(t *testing.T) {
 		cancel()
 		s.hub.Drain(ended)
 		s.check(t, c, problem(503, "draining", "This replica is about to end. Try again at once.", "").with("Retry-After", "1"))
+		lines := s.requests()
+		if line := lines[len(lines)-1]; line["code"] != "draining" || line["level"] != "WARN" {
+			t.Errorf("the line is %v, want a warning: nothing is at fault", line)
+		}
 		got := <-waiting
 		if got.status != 202 || got.header.Get("Location") != "/api/v1/messages/2/stream" {
 			t.Errorf("who waited got %d %s, want 202 and where the reply goes on", got.status, got.body)
+		}
+	})
+}
+
+func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says("Hello."))
+		ann, bob := s.signup("ann@example.com"), s.signup("bob@example.com")
+		s.do(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
+		feed := call{method: "GET", path: "/api/v1/events", token: ann.Access}
+		for range maxStreams {
+			res := s.open(feed)
+			defer res.Body.Close()
+			if res.StatusCode != 200 {
+				t.Fatalf("a stream gets %d, want 200", res.StatusCode)
+			}
+		}
+		want := problem(429, "too_many_streams", "Too many streams are open. Close one, and try again.", "").with("Retry-After", "5")
+		s.check(t, feed, want)
+		s.check(t, call{method: "GET", path: "/api/v1/messages/2/stream", token: ann.Access}, want)
+		stored := s.rows("messages")
+		s.check(t, call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`}, want)
+		if n := s.rows("messages"); n != stored {
+			t.Errorf("%d messages were stored before the refusal", n-stored)
+		}
+		if a := s.do(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`, header: wantsAsync}); a.status != 202 {
+			t.Errorf("who wants no stream gets %d %s, want 202", a.status, a.body)
+		}
+		feed.token = bob.Access
+		res := s.open(feed)
+		defer res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("somebody else gets %d, want 200", res.StatusCode)
+		}
+	})
+}
+
+// down is a backend that is known to be down.
+type down struct{ backend }
+
+func (down) Admit() error {
+	return &stream.BackendError{Code: stream.CodeBackendUnavailable, Retryable: true, Err: errors.New("left alone")}
+}
+
+// Nothing is stored of a message that could not be answered.
+func TestABackendThatIsDown(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, down{says()})
+		ann := s.signup("ann@example.com")
+		s.check(t, call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`},
+			problem(503, "backend_unavailable", "The AI service does not answer at the moment. Try again soon.", "").with("Retry-After", "2"))
+		if n := s.rows("messages"); n != 0 {
+			t.Errorf("%d messages are stored, want none", n)
+		}
+		lines := s.requests()
+		if line := lines[len(lines)-1]; line["code"] != "backend_unavailable" || line["level"] != "WARN" {
+			t.Errorf("the line is %v, want a warning", line)
 		}
 	})
 }

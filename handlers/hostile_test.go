@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,8 @@ var hostileBodies = []string{
 	`{"email":"'; DROP TABLE users; --@b.example","password":"` + password + `"}`, `{"email":"a\r\nBcc: x@b.example","password":"` + password + `"}`,
 	`{"email":"ann@example.com","password":"` + password + `","user_name":"\u202e\u200b"}`,
 	`{"title":"?0 ?1 ?user_id ?TableName %s \\' \" -- ;"}`, `{"message":"?0 ?1 ?user_id ?TableName %s \\' \" -- ;"}`, `{"title":"\uffff\ufffe😀"}`,
+	`{"current_password":"` + password + `x","new_password":"another 9 words","email":"ann@example.com"}`, `{"current_password":7,"new_password":[]}`,
+	`{"password":"` + password + `","is_admin":true,"id":1,"role":"admin","created_at":"2000-01-01T00:00:00Z"}`, "token=1&password=12345678", "token=%zz&password=;",
 	`{"refresh_token":"` + strings.Repeat("a.", 100_000) + `"}`, `{"refresh_token":"..","message":"..","title":".."}`,
 	strings.Repeat("[", 100_000), `{"a":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_001), strings.Repeat("x", 1<<20+1),
 }
@@ -81,6 +84,11 @@ var hostileHeaders = []http.Header{
 	{"User-Agent": {strings.Repeat("\x80\xf0\x9f\x98\x80", 10_000)}},
 	{"Origin": {"null"}, "Access-Control-Request-Method": {"\xff"}},
 	{"Transfer-Encoding": {"chunked"}},
+	{"Content-Type": {"application/x-www-form-urlencoded"}},
+	{"Content-Type": {"application/x-www-form-urlencoded", "application/json"}},
+	{"Cookie": {"parley_device=" + strings.Repeat("a.", 5_000)}},
+	{"Cookie": {"parley_device=eyJhbGciOiJub25lIn0.e30.; parley_device=\xff; ;;=="}},
+	{"X-Forwarded-Host": {"evil.example"}, "X-Forwarded-Proto": {"gopher"}, "Forwarded": {"host=evil.example"}},
 }
 
 // Nothing that a client sends makes a 500, on any route and either database,
@@ -90,7 +98,7 @@ func TestNothingMakesA500(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		var routes [][2]string
 		s := start(t, db, says("Fine."), func(c *handlers.Config) { routes = handlers.Routes(handlers.New(*c)) })
-		ann, bob := s.signup("ann@example.com"), s.signup("bob@example.com")
+		ann, bob, eve := s.signup("ann@example.com"), s.signup("bob@example.com"), s.signup("eve@example.com")
 		s.do(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
 		s.do(call{method: "POST", path: "/api/v1/chats", token: bob.Access})
 		// What there is to read is deleted last.
@@ -100,14 +108,16 @@ func TestNothingMakesA500(t *testing.T) {
 			if strings.HasPrefix(pattern, "/api/") && !strings.HasPrefix(pattern, "/api/v1/") {
 				continue // the same handlers
 			}
-			path := strings.ReplaceAll(pattern, ":id", "1")
+			parameter := regexp.MustCompile(":[a-z]+")
+			path := parameter.ReplaceAllString(pattern, "1")
 			caller := ann
-			if strings.HasSuffix(pattern, "/logout") {
-				caller = bob // Ann has to stay
+			if signsOut.MatchString(pattern) {
+				// Ann has to stay. Eve's session is not stored, so nothing ends it.
+				caller = account{ID: eve.ID, Access: s.tokenOf(eve.ID)}
 			}
-			if strings.Contains(pattern, ":id") {
+			if path != pattern {
 				for _, id := range hostileIDs {
-					s.harmless(t, call{method: method, path: strings.ReplaceAll(pattern, ":id", id), token: caller.Access, body: `{"message":"hi"}`})
+					s.harmless(t, call{method: method, path: parameter.ReplaceAllLiteralString(pattern, id), token: caller.Access, body: `{"message":"hi"}`})
 				}
 			}
 			if method == "GET" || method == "DELETE" {
@@ -140,6 +150,9 @@ func TestNothingMakesA500(t *testing.T) {
 	})
 }
 
+// signsOut are the routes that may end the caller's own session.
+var signsOut = regexp.MustCompile(`/(logout|logout-all|devices/:id|user)$`)
+
 // harmless sends a call and looks at the answer for what no client may get.
 func (s *service) harmless(t *testing.T, c call) {
 	t.Helper()
@@ -166,6 +179,12 @@ func (s *service) harmless(t *testing.T, c call) {
 		return
 	}
 	if c.method == "HEAD" {
+		return
+	}
+	if page := strings.HasPrefix(c.path, "/reset-password"); page && res.header.Get("Content-Type") == "text/html; charset=utf-8" {
+		if !strings.HasPrefix(res.header.Get("Content-Security-Policy"), "default-src 'none'; ") || strings.Contains(res.body, "<script") {
+			t.Errorf("%s: a page that could do more than it should: %v %s", name, res.header, res.body)
+		}
 		return
 	}
 	var p struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -88,11 +89,33 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, caller auth.Identi
 	if err != nil {
 		return err
 	}
-	ex, err := s.hub.Send(r.Context(), models.NewTurn{
-		UserID: caller.UserID, ChatID: chatID, Content: *message, Key: key,
+	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
+		return s.hub.Send(r.Context(), models.NewTurn{
+			UserID: caller.UserID, ChatID: chatID, Content: *message, Key: key,
+		})
 	})
+}
+
+// answerWith answers with the reply that begin begins, unless the user has begun
+// too many. One that was begun before, under the same key, does not count.
+func (s *server) answerWith(w http.ResponseWriter, r *http.Request, caller auth.Identity, form form, begin func() (models.Exchange, error)) error {
+	if form == asEvents {
+		// What is stored cannot be answered with a refusal any more.
+		if err := s.hub.MayOpen(caller.UserID); err != nil {
+			return err
+		}
+	}
+	mine := limitOn(s.limits.Messages, "messages", strconv.FormatInt(caller.UserID, 10))
+	counted, err := s.throttle(w, r, messagesPolicy, errTooManyMessages, mine)
 	if err != nil {
 		return err
+	}
+	ex, err := begin()
+	if err != nil {
+		return err
+	}
+	if ex.Replayed {
+		s.takeBack(r.Context(), w.Header(), counted)
 	}
 	return s.answerReply(w, r, caller, ex, form)
 }
@@ -112,7 +135,7 @@ func replyWish(r *http.Request, body []byte) (form, *models.IdempotencyKey, erro
 func (s *server) answerReply(w http.ResponseWriter, r *http.Request, caller auth.Identity, ex models.Exchange, form form) error {
 	switch form {
 	case asEvents:
-		return s.hub.Serve(w, r, caller.UserID, ex.Reply.ID, "")
+		return s.hub.Serve(w, r, viewer(caller), ex.Reply.ID, "")
 	case asJSON:
 		return s.replyWhole(w, r, caller, ex)
 	default:
@@ -204,5 +227,9 @@ func (s *server) followMessage(w http.ResponseWriter, r *http.Request, caller au
 	if err != nil {
 		return err
 	}
-	return s.hub.Serve(w, r, caller.UserID, id, lastEventID(r))
+	last, err := lastEventID(r)
+	if err != nil {
+		return err
+	}
+	return s.hub.Serve(w, r, viewer(caller), id, last)
 }

@@ -222,7 +222,7 @@ func TestSendAsync(t *testing.T) {
 		close(release)
 		want := []string{
 			startEvent(1, 1, 2, "Hi"), "Hello",
-			"event: message_complete\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stop\"}",
+			"event: message_complete\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stop\"" + fewTokens + "}",
 		}
 		if diff := cmp.Diff(want, events(t, res.Body)); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)

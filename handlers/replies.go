@@ -37,11 +37,9 @@ func (s *server) regenerate(w http.ResponseWriter, r *http.Request, caller auth.
 	if err != nil {
 		return err
 	}
-	ex, err := s.hub.Regenerate(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Key: key})
-	if err != nil {
-		return err
-	}
-	return s.answerReply(w, r, caller, ex, form)
+	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
+		return s.hub.Regenerate(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Key: key})
+	})
 }
 
 // editMessage answers POST /messages/{id}/edit.
@@ -57,11 +55,9 @@ func (s *server) editMessage(w http.ResponseWriter, r *http.Request, caller auth
 	if err != nil {
 		return err
 	}
-	ex, err := s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *message, Key: key})
-	if err != nil {
-		return err
-	}
-	return s.answerReply(w, r, caller, ex, form)
+	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
+		return s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *message, Key: key})
+	})
 }
 
 // bodyWithoutFields reads the body of a route that has no fields: nothing, or

@@ -24,13 +24,15 @@ type numbered struct {
 	asked []stream.Prompt
 }
 
-func (n *numbered) Reply(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+func (n *numbered) Reply(ctx context.Context, p *stream.Prompt, each func(stream.Chunk) error) error {
 	n.mu.Lock()
-	n.asked = append(n.asked, p)
+	n.asked = append(n.asked, *p)
 	count := len(n.asked)
 	n.mu.Unlock()
-	return says(fmt.Sprint("Answer ", count, "."))(ctx, p, each)
+	return says(fmt.Sprint("Answer ", count, "."))(ctx, *p, each)
 }
+
+func (n *numbered) Admit() error { return nil }
 
 // prompts are what the backend was asked so far.
 func (n *numbered) prompts() []stream.Prompt {
@@ -88,14 +90,14 @@ func TestStop(t *testing.T) {
 		default:
 		}
 
-		stopped := wanted{200, messageBody(2, "assistant", "Hello", `"stopped","finish_reason":"stopped"`), map[string]string{"Content-Type": "application/json"}}
+		stopped := wanted{200, messageBody(2, "assistant", "Hello", `"stopped","finish_reason":"stopped"`+fewTokens), map[string]string{"Content-Type": "application/json"}}
 		s.check(t, stop("2", ann.Access, ""), stopped)
 		if err := <-ended; err != context.Canceled {
 			t.Errorf("the backend's call ended with %v, want it to be cancelled", err)
 		}
 		want := []string{
 			startEvent(1, 1, 2, "Hi"), "Hello",
-			"event: message_stopped\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stopped\"}",
+			"event: message_stopped\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stopped\"" + fewTokens + "}",
 		}
 		if diff := cmp.Diff(want, events(t, sent.Body)); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
@@ -211,7 +213,7 @@ func TestEdit(t *testing.T) {
 		asked := []stream.Prompt{
 			{UserID: ann.ID, ChatID: 1, MessageID: 7, Message: " Zwei\n", History: history},
 			{UserID: ann.ID, ChatID: 1, MessageID: 8, Message: "Hi", History: history},
-			{UserID: ann.ID, ChatID: 1, MessageID: 9, Message: "Hey", History: []stream.Turn{}},
+			{UserID: ann.ID, ChatID: 1, MessageID: 9, Message: "Hey"},
 		}
 		if diff := cmp.Diff(asked, ai.prompts()[3:]); diff != "" {
 			t.Errorf("the backend was asked (-want +got):\n%s", diff)

@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -40,6 +42,14 @@ type requestKey struct{}
 // ServeHTTP has it.
 func infoOf(r *http.Request) *request {
 	return r.Context().Value(requestKey{}).(*request)
+}
+
+// ip is the address of the client as it is stored: empty where there is none.
+func (info *request) ip() string {
+	if !info.client.IsValid() {
+		return ""
+	}
+	return info.client.String()
 }
 
 // requestID returns the caller's X-Request-Id if it can be used, or a new one.
@@ -90,6 +100,21 @@ func page(q url.Values) (models.Page, error) {
 	}
 	p.Limit = n
 	return p, nil
+}
+
+// maxSearched is the longest text that is searched for, in characters.
+const maxSearched = 200
+
+// searched reads ?q=, without the white space around it: "" asks for no search.
+func searched(q url.Values) (string, error) {
+	text := strings.TrimSpace(q.Get("q"))
+	switch {
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return "", invalid("invalid_parameter", "q", "q must be a text in UTF-8.")
+	case utf8.RuneCountInString(text) > maxSearched:
+		return "", invalid("invalid_parameter", "q", fmt.Sprintf("q may have %d characters at most.", maxSearched))
+	}
+	return text, nil
 }
 
 // An answer is the ResponseWriter of one request that knows its status.
@@ -160,8 +185,8 @@ func (s *server) logAccess(r *http.Request, status int) {
 		attrs = append(attrs, slog.String("code", p.code))
 		if p.status >= http.StatusInternalServerError {
 			level = slog.LevelError
-			if p.code == codeNotReady {
-				level = slog.LevelWarn // it was asked, and says so
+			if p.foreseen {
+				level = slog.LevelWarn
 			}
 			attrs = append(attrs, slog.String("error", info.err.Error()))
 		}

@@ -27,7 +27,9 @@ type route struct {
 
 	only    string // the one value that :id may have; httprouter holds no name beside a parameter
 	keyed   string // takes an Idempotency-Key, under this name; aliases share it
-	endless bool   // a stream: there is no HEAD of it
+	limited policy // is throttled, and says so on every answer
+	endless bool   // a stream, or as long as one: there is no HEAD of it
+	page    bool   // for a browser: a problem is a page too
 	quiet   bool   // asked every few seconds by machines: logged at debug level
 }
 
@@ -44,16 +46,41 @@ func (s *server) table() []route {
 		{method: http.MethodGet, path: "/livez", serve: s.live, quiet: true},
 		{method: http.MethodGet, path: "/readyz", serve: s.readiness, quiet: true},
 		{method: http.MethodGet, path: "/.well-known/jwks.json", serve: s.publicKeys},
+		{method: http.MethodGet, path: "/reset-password", serve: s.showReset, page: true},
+		{method: http.MethodPost, path: "/reset-password", serve: s.submitReset, page: true},
 	}
-	api := []route{
+	for _, mount := range mounts {
+		for _, row := range slices.Concat(s.api(), s.administration()) {
+			row.path = mount + row.path
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// api are the rows under each mount that are for everybody.
+func (s *server) api() []route {
+	return []route{
 		{method: http.MethodGet, path: "/health", serve: s.health, quiet: true},
 
-		{method: http.MethodPost, path: "/auth/signup", serve: s.signup},
-		{method: http.MethodPost, path: "/auth/login", serve: s.login},
+		{method: http.MethodPost, path: "/auth/signup", serve: s.signup, limited: signupPolicy},
+		{method: http.MethodPost, path: "/auth/login", serve: s.login, limited: loginPolicy},
 		{method: http.MethodPost, path: "/auth/refresh", serve: s.refresh},
 		{method: http.MethodPost, path: "/auth/logout", serve: s.logout},
+		{method: http.MethodPost, path: "/auth/logout-all", serve: s.signedIn(s.logoutAll)},
 		{method: http.MethodGet, path: "/auth/check", serve: s.checkAuth},
+		{method: http.MethodGet, path: "/auth/devices", serve: s.signedIn(s.listDevices)},
+		{method: http.MethodDelete, path: "/auth/devices/:id", serve: s.signedIn(s.removeDevice)},
+		{method: http.MethodPost, path: "/auth/reset-password-request", serve: s.requestReset, limited: resetPolicy},
+		{method: http.MethodGet, path: "/auth/reset-password/:token", serve: s.checkReset},
+		{method: http.MethodPost, path: "/auth/reset-password/:token", serve: s.resetPassword},
+		{method: http.MethodPost, path: "/auth/change-password", serve: s.signedIn(s.changePassword), limited: loginPolicy},
+
 		{method: http.MethodGet, path: "/user/profile", serve: s.signedIn(s.profile)},
+		{method: http.MethodPatch, path: "/user/profile", serve: s.signedIn(s.changeProfile), limited: loginPolicy},
+		{method: http.MethodDelete, path: "/user", serve: s.signedIn(s.deleteUser), limited: loginPolicy},
+		{method: http.MethodGet, path: "/user/usage", serve: s.signedIn(s.usage)},
+		{method: http.MethodGet, path: "/user/export", serve: s.signedIn(s.export), endless: true},
 
 		{method: http.MethodGet, path: "/chats", serve: s.signedIn(s.listChats)},
 		{method: http.MethodGet, path: "/chat/:id", only: "list", serve: s.signedIn(s.listChats)},
@@ -63,26 +90,32 @@ func (s *server) table() []route {
 		{method: http.MethodPatch, path: "/chats/:id", serve: s.signedIn(s.renameChat)},
 		{method: http.MethodDelete, path: "/chats/:id", serve: s.signedIn(s.deleteChat)},
 		{method: http.MethodGet, path: "/chats/:id/messages", serve: s.signedIn(s.listMessages)},
+		{method: http.MethodGet, path: "/chats/:id/export", serve: s.signedIn(s.exportChat), endless: true},
 		{method: http.MethodGet, path: "/chat/:id/messages", serve: s.signedIn(s.listMessages)},
 
-		{method: http.MethodPost, path: "/messages", serve: s.signedIn(s.sendMessage), keyed: "messages"},
-		{method: http.MethodPost, path: "/chat/send", serve: s.signedIn(s.sendMessage), keyed: "messages"},
-		{method: http.MethodPost, path: "/chats/:id/messages", serve: s.signedIn(s.sendToChat), keyed: "chats/messages"},
+		{method: http.MethodPost, path: "/messages", serve: s.signedIn(s.sendMessage), keyed: "messages", limited: messagesPolicy},
+		{method: http.MethodPost, path: "/chat/send", serve: s.signedIn(s.sendMessage), keyed: "messages", limited: messagesPolicy},
+		{method: http.MethodPost, path: "/chats/:id/messages", serve: s.signedIn(s.sendToChat), keyed: "chats/messages", limited: messagesPolicy},
 		{method: http.MethodGet, path: "/messages/:id", serve: s.signedIn(s.getMessage)},
 		{method: http.MethodGet, path: "/messages/:id/stream", serve: s.signedInOrTicket(s.followMessage), endless: true},
 		{method: http.MethodPost, path: "/messages/:id/stream-ticket", serve: s.signedIn(s.makeTicket)},
 		{method: http.MethodPost, path: "/messages/:id/stop", serve: s.signedIn(s.stopReply)},
-		{method: http.MethodPost, path: "/messages/:id/regenerate", serve: s.signedIn(s.regenerate), keyed: "messages/regenerate"},
+		{method: http.MethodPost, path: "/messages/:id/regenerate", serve: s.signedIn(s.regenerate), keyed: "messages/regenerate", limited: messagesPolicy},
 		{method: http.MethodGet, path: "/events", serve: s.signedIn(s.followEvents), endless: true},
-		{method: http.MethodPost, path: "/messages/:id/edit", serve: s.signedIn(s.editMessage), keyed: "messages/edit"},
+		{method: http.MethodPost, path: "/messages/:id/edit", serve: s.signedIn(s.editMessage), keyed: "messages/edit", limited: messagesPolicy},
 	}
-	for _, mount := range mounts {
-		for _, row := range api {
-			row.path = mount + row.path
-			rows = append(rows, row)
-		}
+}
+
+// administration are those for administrators.
+func (s *server) administration() []route {
+	return []route{
+		{method: http.MethodGet, path: "/admin/metrics/system", serve: s.admin(s.systemMetrics)},
+		{method: http.MethodGet, path: "/admin/users", serve: s.admin(s.listUsers)},
+		{method: http.MethodPatch, path: "/admin/users/:id", serve: s.admin(s.setUser)},
+		{method: http.MethodDelete, path: "/admin/users/:id", serve: s.admin(s.removeUser)},
+		{method: http.MethodPost, path: "/admin/delete-all-users", serve: s.admin(s.deleteAllUsers)},
+		{method: http.MethodGet, path: "/admin/audit", serve: s.admin(s.listAudit)},
 	}
-	return rows
 }
 
 // router mounts the table. What it has no handler for is for missing to answer.
@@ -112,6 +145,9 @@ func (s *server) adapt(row *route) httprouter.Handle {
 		}
 		info := infoOf(r)
 		info.route, info.params = row, params
+		if told := s.policies[row.limited]; told != "" {
+			w.Header().Set("RateLimit-Policy", told)
+		}
 		if err := row.serve(w, r); err != nil {
 			s.fail(w, r, err)
 		}

@@ -60,6 +60,14 @@ func TestPathsAndMethods(t *testing.T) {
 		"which methods, without a preflight": {"OPTIONS", "/api/v1/messages", wanted{204, "", map[string]string{"Allow": post}}},
 		"reading where one stops":            {"GET", "/api/v1/messages/1/stop", other(post)},
 		"reading where one gets a ticket":    {"GET", "/api/v1/messages/1/stream-ticket?ticket=x", other(post)},
+		"reading where one asks for a reset": {"GET", "/api/v1/auth/reset-password-request", other(post)},
+		"a reset without a token":            {"GET", "/api/v1/auth/reset-password/", none},
+		"deleting all devices":               {"DELETE", "/api/v1/auth/devices", other(get)},
+		"reading a device":                   {"GET", "/api/v1/auth/devices/1", other("DELETE, OPTIONS")},
+		"replacing a profile":                {"PUT", "/api/v1/user/profile", other("GET, HEAD, OPTIONS, PATCH")},
+		"HEAD of an export":                  {"HEAD", "/api/v1/user/export", wanted{405, "", map[string]string{"Allow": "GET, OPTIONS"}}},
+		"the page under the API":             {"GET", "/api/v1/reset-password", none},
+		"putting to the page":                {"PUT", "/reset-password", other("GET, HEAD, OPTIONS, POST")},
 		"posting to a stream with a ticket":  {"POST", "/api/v1/messages/1/stream?ticket=x", other("GET, OPTIONS")},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,9 +36,30 @@ type Config struct {
 	CORSOrigins    []string       // empty: no other origin at all
 	TrustedProxies []netip.Prefix // networks whose X-Forwarded-For counts
 
+	Limits    Limits
+	PublicURL string // where browsers reach the service; https makes its cookie one
+
 	Version   string
 	AccessTTL time.Duration // of access tokens: how long a revocation must hold
 	Log       *slog.Logger
+
+	// RefusalTime is what a login with a wrong password and a request for a
+	// reset take at the least. 0 is half a second: longer than any hash that
+	// is stored takes, so that none tells that there is an account.
+	RefusalTime time.Duration
+}
+
+// Limits are how often things may happen, and how much, counted in the database
+// over all replicas. A zero limit is none.
+type Limits struct {
+	LoginAccount        auth.Limit // wrong passwords for one account, from anywhere
+	LoginAccountNetwork auth.Limit // for one account, from one network or one known device
+	LoginNetwork        auth.Limit // for any account, from one network
+	Signups             auth.Limit // from one network
+	ResetMails          auth.Limit // to one address
+	ResetRequests       auth.Limit // from one network
+	Messages            auth.Limit // of one user: sent, edited, regenerated
+	DailyTokens         int64      // of one user in a day (UTC), as the Hub has it
 }
 
 type server struct {
@@ -49,9 +70,14 @@ type server struct {
 	hub       *stream.Hub
 	ready     func(context.Context) []Check
 	proxies   []netip.Prefix
+	limits    Limits
+	policies  map[policy]string
+	publicURL string
 	version   string
 	accessTTL time.Duration
 	log       *slog.Logger
+
+	refusalTime time.Duration
 
 	used   generations
 	routes []route
@@ -69,9 +95,17 @@ func New(c Config) http.Handler {
 		hub:       c.Hub,
 		ready:     c.Ready,
 		proxies:   c.TrustedProxies,
+		limits:    c.Limits,
+		policies:  c.Limits.policies(),
+		publicURL: c.PublicURL,
 		version:   c.Version,
 		accessTTL: c.AccessTTL,
 		log:       c.Log,
+
+		refusalTime: c.RefusalTime,
+	}
+	if s.refusalTime == 0 {
+		s.refusalTime = 500 * time.Millisecond
 	}
 	s.routes = s.table()
 	s.chain = crossOrigin(c.CORSOrigins, s.router())

@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -25,13 +26,14 @@ import (
 
 // A service is the whole API on a database of its own, behind a real server.
 type service struct {
-	t      *testing.T
-	url    string
-	db     *models.DB
-	ring   *auth.KeyRing
-	tokens *auth.Tokens
-	hub    *stream.Hub
-	log    *lines
+	t       *testing.T
+	url     string
+	db      *models.DB
+	ring    *auth.KeyRing
+	tokens  *auth.Tokens
+	revoked *auth.Revoked
+	hub     *stream.Hub
+	log     *lines
 }
 
 var tokenConfig = auth.TokenConfig{
@@ -49,21 +51,40 @@ func start(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*
 	return s
 }
 
-// build makes the API, and a hub that runs until the test ends.
-func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*handlers.Config)) (*service, http.Handler) {
-	t.Helper()
+// sharedKeys are those of every service: they stand for replicas of one deployment.
+var sharedKeys = sync.OnceValues(func() (*auth.KeyRing, error) {
 	set, err := auth.GenerateKeySet()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	ring, err := auth.NewKeyRing(set)
+	return auth.NewKeyRing(set)
+})
+
+// maxStreams is how many streams one user may have open.
+const maxStreams = 30
+
+// build makes the API, and a hub that runs until the test ends. The service
+// takes itself to know at any time what was revoked.
+func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*handlers.Config)) (*service, http.Handler) {
+	t.Helper()
+	ring, err := sharedKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, db: db, ring: ring, tokens: auth.NewTokens(ring, tokenConfig), log: new(lines)}
+	began := time.Now()
+	s := &service{
+		t: t, db: db, ring: ring, tokens: auth.NewTokens(ring, tokenConfig), log: new(lines),
+		revoked: auth.NewRevoked(func() time.Time { return began }),
+	}
+	s.revoked.Fresh(began)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	// Nothing that one replica does has to wait for a poll.
-	s.hub = stream.NewHub(db, backend, stream.Config{Replica: t.Name(), PollEvery: time.Hour}, log)
+	s.hub = stream.NewHub(db, backend, stream.Config{
+		Replica: rand.Text(), PollEvery: time.Hour, MaxStreams: maxStreams,
+		Revoked: func(v stream.Viewer) bool {
+			return s.revoked.Has(auth.Identity{UserID: v.UserID, SID: v.SID, IssuedAt: v.IssuedAt})
+		},
+	}, log)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.Run(ctx) })
@@ -71,11 +92,13 @@ func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*
 		DB:             db,
 		Tokens:         s.tokens,
 		Passwords:      auth.NewPasswords(auth.Argon2Params{MemoryKiB: 8, Time: 1, Threads: 1}, 2),
-		Revoked:        auth.NewRevoked(nil),
+		Revoked:        s.revoked,
 		Hub:            s.hub,
 		Ready:          func(context.Context) []handlers.Check { return []handlers.Check{{Name: "database", State: "ok"}} },
 		CORSOrigins:    []string{"https://app.example"},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		PublicURL:      "https://parley.example",
+		RefusalTime:    time.Millisecond,
 		Version:        "1.2.3",
 		AccessTTL:      tokenConfig.AccessTTL,
 		Log:            log,
@@ -92,6 +115,9 @@ func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*
 	})
 	return s, handlers.New(config)
 }
+
+// neverFresh makes a service one that has never read what was revoked.
+func neverFresh(c *handlers.Config) { c.Revoked = auth.NewRevoked(nil) }
 
 // lines is a log that a test reads.
 type lines struct {
@@ -114,9 +140,11 @@ func (l *lines) String() string {
 // A backend is an AI service as one function.
 type backend func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error
 
-func (b backend) Reply(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
-	return b(ctx, p, each)
+func (b backend) Reply(ctx context.Context, p *stream.Prompt, each func(stream.Chunk) error) error {
+	return b(ctx, *p, each)
 }
+
+func (b backend) Admit() error { return nil }
 
 // says is a backend that gives always the same answer.
 func says(texts ...string) backend {
@@ -129,6 +157,9 @@ func says(texts ...string) backend {
 		return each(stream.Chunk{Done: true, FinishReason: "stop", Usage: &stream.Usage{InputTokens: 3, OutputTokens: 2}})
 	}
 }
+
+// fewTokens is the usage of a short reply by hangs, which does not count.
+const fewTokens = `,"usage":{"input_tokens":1,"output_tokens":2,"estimated":true}`
 
 // hangs is a backend that says hello and then nothing, until release is closed.
 func hangs(release <-chan struct{}) backend {
@@ -211,6 +242,9 @@ func (s *service) request(c call) (*http.Request, error) {
 	for name, values := range c.header {
 		r.Header[name] = values
 	}
+	if host := c.header.Get("Host"); host != "" {
+		r.Host = host
+	}
 	return r, nil
 }
 
@@ -234,6 +268,12 @@ func (s *service) signup(email string) account {
 	if a.status != http.StatusCreated {
 		s.t.Fatalf("sign-up: %d %s", a.status, a.body)
 	}
+	return s.accountOf(a)
+}
+
+// accountOf reads what a sign-up or a login answered.
+func (s *service) accountOf(a answer) account {
+	s.t.Helper()
 	var out struct {
 		User struct {
 			ID int64 `json:"id"`
@@ -317,7 +357,7 @@ func problem(status int, code, detail, errors string) wanted {
 var titles = map[int]string{
 	400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
 	406: "Not Acceptable", 409: "Conflict", 413: "Request Entity Too Large", 415: "Unsupported Media Type",
-	422: "Unprocessable Entity", 500: "Internal Server Error", 503: "Service Unavailable",
+	422: "Unprocessable Entity", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
 }
 
 // with adds a header field to what is wanted.

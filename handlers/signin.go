@@ -38,7 +38,8 @@ func (s *server) knowing(who func(*http.Request) (auth.Identity, error), h signe
 }
 
 // authenticate returns who sent r. It reads no database, but for the first
-// request of each generation of a device session.
+// request of each generation of a device session, and while this replica cannot
+// know what was revoked.
 func (s *server) authenticate(r *http.Request) (auth.Identity, error) {
 	token, err := bearerToken(r.Header)
 	if err != nil {
@@ -48,12 +49,29 @@ func (s *server) authenticate(r *http.Request) (auth.Identity, error) {
 	if err != nil {
 		return auth.Identity{}, err
 	}
-	if s.revoked.Has(caller) {
-		return auth.Identity{}, errSignedOut
+	if err := s.alive(r.Context(), caller); err != nil {
+		return auth.Identity{}, err
 	}
 	infoOf(r).userID = caller.UserID
 	s.noteUse(r.Context(), caller)
 	return caller, nil
+}
+
+// alive returns nil if the caller's device session has not ended, and else
+// errSignedOut. A replica that has lately not read what others have ended asks
+// the database.
+func (s *server) alive(ctx context.Context, caller auth.Identity) error {
+	switch {
+	case s.revoked.Has(caller):
+		return errSignedOut
+	case !s.revoked.Stale():
+		return nil
+	}
+	err := s.db.SessionAlive(ctx, caller.SID, caller.UserID)
+	if errors.Is(err, models.ErrNotFound) {
+		return errSignedOut
+	}
+	return err
 }
 
 // bearerToken returns the token of the one Authorization header (RFC 6750,

@@ -54,8 +54,8 @@ func (s *server) bearerOrTicket(r *http.Request) (auth.Identity, error) {
 	if id, err := pathID(r); err != nil || id != ticket.MessageID {
 		return auth.Identity{}, errInvalidTicket
 	}
-	if s.revoked.Has(ticket.Identity) {
-		return auth.Identity{}, errSignedOut
+	if err := s.alive(r.Context(), ticket.Identity); err != nil {
+		return auth.Identity{}, err
 	}
 	infoOf(r).userID = ticket.UserID
 	return ticket.Identity, nil

@@ -60,7 +60,7 @@ func TestATicketOpensItsStream(t *testing.T) {
 		}
 		cut.Body.Close()
 		close(release)
-		complete := "event: message_complete\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stop\"}"
+		complete := "event: message_complete\nid: 1-5\ndata: {\"message_id\":2,\"full_text\":\"Hello\",\"finish_reason\":\"stop\"" + fewTokens + "}"
 		basic := http.Header{"Authorization": {"Basic YW5uOnB3"}}
 		for name, tt := range map[string]struct {
 			path   string

@@ -68,26 +68,34 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
+// Also at several replicas.
 func TestParallelRefreshesGiveOneSuccessor(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
-		s := start(t, db, says())
-		ann := s.signup("ann@example.com")
-		const n = 20
-		got := make([]string, n)
+		var replicas []*service
+		for range 3 {
+			replicas = append(replicas, start(t, db, says()))
+		}
+		ann := replicas[0].signup("ann@example.com")
+		const n = 50
+		got := make([]tokens, n)
 		var all sync.WaitGroup
 		for i := range n {
-			all.Go(func() {
-				var out tokens
-				decodeInto(t, s.refresh(ann.Refresh).body, &out)
-				got[i] = out.Refresh
-			})
+			all.Go(func() { decodeInto(t, replicas[i%3].refresh(ann.Refresh).body, &got[i]) })
 		}
 		all.Wait()
 		for i := range got {
-			if got[i] == "" || got[i] != got[0] {
-				t.Fatalf("refresh %d gave %q, want the one of refresh 0, %q", i, got[i], got[0])
+			if got[i].Refresh == "" || got[i].Refresh != got[0].Refresh {
+				t.Fatalf("refresh %d gave %q, want the one of refresh 0, %q", i, got[i].Refresh, got[0].Refresh)
 			}
+		}
+		for i, s := range replicas {
+			if a := s.do(call{method: "GET", path: "/api/v1/user/profile", token: got[i].Access}); a.status != 200 {
+				t.Errorf("at replica %d its access token gets %d %s, want 200", i, a.status, a.body)
+			}
+		}
+		if got := replicas[2].works(account{Access: got[0].Access, Refresh: got[0].Refresh}); got != works {
+			t.Errorf("the successor gets %s, want %s", got, works)
 		}
 	})
 }
@@ -105,11 +113,11 @@ func TestARequestEndsTheGraceOfTheTokenBefore(t *testing.T) {
 		}
 		second := s.refreshed(ann.Refresh)
 		late := time.Now().Add(time.Hour)
-		if _, got, err := db.RotateSession(t.Context(), caller.SID, 1, late); got != models.Repeated || err != nil {
+		if _, got, err := db.RotateSession(t.Context(), caller.SID, 1, late, time.Minute, models.By{}); got != models.Repeated || err != nil {
 			t.Fatalf("before any use: %v, %v, want the same again", got, err)
 		}
 		s.check(t, call{method: "GET", path: "/api/v1/user/profile", token: second.Access}, wanted{200, annBody, nil})
-		if _, got, err := db.RotateSession(t.Context(), caller.SID, 1, late); got != models.Reused || err != nil {
+		if _, got, err := db.RotateSession(t.Context(), caller.SID, 1, late, time.Minute, models.By{}); got != models.Reused || err != nil {
 			t.Errorf("after a use: %v, %v, want it to be refused", got, err)
 		}
 	})
@@ -168,7 +176,7 @@ func TestAuthCheck(t *testing.T) {
 		ann := s.signup("ann@example.com")
 		off := time.Now()
 		disabled := models.User{Email: "off@example.com", UserName: "off", PasswordHash: "x", DisabledAt: &off}
-		if err := db.CreateUser(t.Context(), &disabled, &models.DeviceSession{SID: "x", ExpiresAt: off.Add(time.Hour)}); err != nil {
+		if err := db.CreateUser(t.Context(), &disabled, &models.DeviceSession{SID: "x", ExpiresAt: off.Add(time.Hour)}, models.By{}); err != nil {
 			t.Fatal(err)
 		}
 		no := wanted{200, `{"authenticated":false}`, nil}
@@ -214,22 +222,35 @@ func TestWithoutADatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, c := range map[string]call{
-			"check":     {method: "GET", path: "/api/v1/auth/check", token: ann.Access},
-			"profile":   {method: "GET", path: "/api/v1/user/profile", token: ann.Access},
-			"sign-up":   {method: "POST", path: "/api/v1/auth/signup", body: `{"email":"bob@example.com","password":"` + password + `"}`},
-			"login":     {method: "POST", path: "/api/v1/auth/login", body: `{"email":"ann@example.com","password":"` + password + `"}`},
-			"refresh":   {method: "POST", path: "/api/v1/auth/refresh", body: `{"refresh_token":"` + ann.Refresh + `"}`},
-			"logout":    {method: "POST", path: "/api/v1/auth/logout", token: ann.Access},
-			"chats":     {method: "GET", path: "/api/v1/chats", token: ann.Access},
-			"a chat":    {method: "GET", path: "/api/v1/chats/1", token: ann.Access},
-			"send":      {method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"hi"}`},
-			"a message": {method: "GET", path: "/api/v1/messages/1", token: ann.Access},
-			"a stream":  {method: "GET", path: "/api/v1/messages/1/stream", token: ann.Access},
-			"by ticket": {method: "GET", path: "/api/v1/messages/1/stream?ticket=" + ticket},
-			"a ticket":  {method: "POST", path: "/api/v1/messages/1/stream-ticket", token: ann.Access},
-			"stop":      {method: "POST", path: "/api/v1/messages/1/stop", token: ann.Access},
-			"again":     {method: "POST", path: "/api/v1/messages/1/regenerate", token: ann.Access},
-			"edit":      {method: "POST", path: "/api/v1/messages/1/edit", token: ann.Access, body: `{"message":"hi"}`},
+			"check":      {method: "GET", path: "/api/v1/auth/check", token: ann.Access},
+			"profile":    {method: "GET", path: "/api/v1/user/profile", token: ann.Access},
+			"sign-up":    {method: "POST", path: "/api/v1/auth/signup", body: `{"email":"bob@example.com","password":"` + password + `"}`},
+			"login":      {method: "POST", path: "/api/v1/auth/login", body: `{"email":"ann@example.com","password":"` + password + `"}`},
+			"refresh":    {method: "POST", path: "/api/v1/auth/refresh", body: `{"refresh_token":"` + ann.Refresh + `"}`},
+			"logout":     {method: "POST", path: "/api/v1/auth/logout", token: ann.Access},
+			"chats":      {method: "GET", path: "/api/v1/chats", token: ann.Access},
+			"a chat":     {method: "GET", path: "/api/v1/chats/1", token: ann.Access},
+			"send":       {method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"hi"}`},
+			"a message":  {method: "GET", path: "/api/v1/messages/1", token: ann.Access},
+			"a stream":   {method: "GET", path: "/api/v1/messages/1/stream", token: ann.Access},
+			"by ticket":  {method: "GET", path: "/api/v1/messages/1/stream?ticket=" + ticket},
+			"a ticket":   {method: "POST", path: "/api/v1/messages/1/stream-ticket", token: ann.Access},
+			"stop":       {method: "POST", path: "/api/v1/messages/1/stop", token: ann.Access},
+			"again":      {method: "POST", path: "/api/v1/messages/1/regenerate", token: ann.Access},
+			"devices":    {method: "GET", path: "/api/v1/auth/devices", token: ann.Access},
+			"a device":   {method: "DELETE", path: "/api/v1/auth/devices/1", token: ann.Access},
+			"all":        {method: "POST", path: "/api/v1/auth/logout-all", token: ann.Access},
+			"a request":  {method: "POST", path: "/api/v1/auth/reset-password-request", body: `{"email":"ann@example.com"}`},
+			"a nobody's": {method: "POST", path: "/api/v1/auth/reset-password-request", body: `{"email":"nobody@example.com"}`},
+			"a link":     {method: "GET", path: "/api/v1/auth/reset-password/x"},
+			"a reset":    {method: "POST", path: "/api/v1/auth/reset-password/x", body: `{"password":"` + password + `"}`},
+			"a change":   {method: "POST", path: "/api/v1/auth/change-password", token: ann.Access, body: `{"current_password":"x","new_password":"` + newPassword + `"}`},
+			"a name":     {method: "PATCH", path: "/api/v1/user/profile", token: ann.Access, body: `{"user_name":"Ann"}`},
+			"delete":     {method: "DELETE", path: "/api/v1/user", token: ann.Access, body: `{"current_password":"x"}`},
+			"export":     {method: "GET", path: "/api/v1/user/export", token: ann.Access},
+			"figures":    {method: "GET", path: "/api/v1/admin/metrics/system", token: ann.Access},
+			"a wipe":     {method: "POST", path: "/api/v1/admin/delete-all-users", token: ann.Access},
+			"edit":       {method: "POST", path: "/api/v1/messages/1/edit", token: ann.Access, body: `{"message":"hi"}`},
 		} {
 			t.Run(name, func(t *testing.T) { s.check(t, c, want) })
 		}

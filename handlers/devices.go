@@ -1,0 +1,111 @@
+package handlers
+
+import (
+	"net/http"
+
+	"parley/auth"
+	"parley/models"
+	"parley/stream"
+)
+
+// by is who sent r, for the audit.
+func by(r *http.Request, userID int64) models.By {
+	info := infoOf(r)
+	return models.By{UserID: userID, IP: info.ip(), RequestID: info.id}
+}
+
+// viewer is whose stream it is that a caller opens.
+func viewer(caller auth.Identity) stream.Viewer {
+	return stream.Viewer{UserID: caller.UserID, SID: caller.SID, IssuedAt: caller.IssuedAt}
+}
+
+// forget refuses the access tokens of device sessions that have ended, and ends
+// their streams: here at once, on the other replicas when they read of it.
+func (s *server) forget(sids ...string) {
+	at := now()
+	for _, sid := range sids {
+		s.revoked.Add(sid, 0, at, at.Add(s.accessTTL))
+	}
+	s.hub.CutOff()
+}
+
+// listDevices answers GET /auth/devices, the one that was used last first.
+func (s *server) listDevices(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	devices, err := s.db.Devices(r.Context(), caller.UserID)
+	if err != nil {
+		return err
+	}
+	out := make([]deviceJSON, len(devices))
+	for i, d := range devices {
+		out[i] = encodeDevice(d, caller)
+	}
+	return reply(w, http.StatusOK, struct {
+		Devices []deviceJSON `json:"devices"`
+	}{out})
+}
+
+// removeDevice answers DELETE /auth/devices/{id}.
+func (s *server) removeDevice(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	sid, err := s.db.EndDevice(r.Context(), caller.UserID, id, s.accessTTL, by(r, caller.UserID))
+	if err != nil {
+		return err
+	}
+	s.forget(sid)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// logout answers POST /auth/logout: it ends the device session of the bearer
+// token, and that of the refresh token. A token that is not valid ends
+// nothing, and so is as good as logged out.
+func (s *server) logout(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	body, err := readOptionalJSON(r)
+	if err != nil {
+		return err
+	}
+	if err := unmarshal(body, &in); err != nil {
+		return err
+	}
+	if token, err := bearerToken(r.Header); err == nil {
+		if caller, err := s.tokens.VerifyAccess(token); err == nil {
+			infoOf(r).userID = caller.UserID
+			if err := s.endSession(r, caller.SID, caller.UserID); err != nil {
+				return err
+			}
+		}
+	}
+	if asked, err := s.tokens.VerifyRefresh(in.RefreshToken); err == nil {
+		if err := s.endSession(r, asked.SID, asked.UserID); err != nil {
+			return err
+		}
+	}
+	return reply(w, http.StatusOK, said{"Signed out."})
+}
+
+func (s *server) endSession(r *http.Request, sid string, userID int64) error {
+	if err := s.db.EndSession(r.Context(), sid, s.accessTTL, by(r, userID)); err != nil {
+		return err
+	}
+	s.forget(sid)
+	return nil
+}
+
+// logoutAll answers POST /auth/logout-all.
+func (s *server) logoutAll(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
+	if _, err := bodyWithoutFields(r); err != nil {
+		return err
+	}
+	sids, err := s.db.EndSessions(r.Context(), caller.UserID, "", s.accessTTL, by(r, caller.UserID))
+	if err != nil {
+		return err
+	}
+	s.forget(sids...)
+	return reply(w, http.StatusOK, said{"Signed out everywhere."})
+}
