@@ -24,6 +24,9 @@ type command struct {
 	// setup declares the flags and returns what to do with them. Nil: the
 	// command needs a further word.
 	setup func(*flag.FlagSet) action
+	// operand is what stands behind the flags, such as FILE; setup finds it in
+	// the flag set, once that is parsed. Empty: nothing does.
+	operand string
 }
 
 // usageError is a command line that makes no sense. It begins with the words
@@ -47,25 +50,43 @@ func (c command) dispatch(ctx context.Context, p process, path string, args []st
 		return c.help(p.stdout, path, flags)
 	case err != nil:
 		return usageError(fmt.Sprintf("%s: %v; see %s --help", path, err, path))
-	case word != "" && c.sub == nil:
-		return usageError(fmt.Sprintf("%s: takes no %q; see %s --help", path, word, path))
-	case word != "":
-		for _, sub := range c.sub {
-			if sub.name == word {
-				return sub.dispatch(ctx, p, path+" "+word, flags.Args()[1:])
-			}
-		}
-		return usageError(fmt.Sprintf("%s: there is no command %q; see %s --help", path, word, path))
+	case word != "" && c.sub != nil:
+		return c.lead(ctx, p, path, flags.Args())
 	case act == nil:
 		return usageError(fmt.Sprintf("%s: a further word is needed; see %s --help", path, path))
 	}
+	if err := c.checkOperand(path, flags.Args()); err != nil {
+		return err
+	}
 	return act(ctx, p)
+}
+
+// lead runs the command that the first of words names.
+func (c command) lead(ctx context.Context, p process, path string, words []string) error {
+	for _, sub := range c.sub {
+		if sub.name == words[0] {
+			return sub.dispatch(ctx, p, path+" "+sub.name, words[1:])
+		}
+	}
+	return usageError(fmt.Sprintf("%s: there is no command %q; see %s --help", path, words[0], path))
+}
+
+// checkOperand refuses what stands behind the flags where it is more or less
+// than the operand.
+func (c command) checkOperand(path string, words []string) error {
+	switch {
+	case c.operand != "" && len(words) == 0:
+		return usageError(fmt.Sprintf("%s: %s is missing; see %s --help", path, c.operand, path))
+	case c.operand == "" && len(words) > 0, len(words) > 1:
+		return usageError(fmt.Sprintf("%s: takes no %q; see %s --help", path, words[len(words)-1], path))
+	}
+	return nil
 }
 
 // help tells what the command does and how to call it.
 func (c command) help(w io.Writer, path string, flags *flag.FlagSet) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s: %s.\n", path, c.does)
+	fmt.Fprintf(&text, "%s: %s.\n", strings.TrimSpace(path+" "+c.operand), c.does)
 	if c.about != "" {
 		fmt.Fprintf(&text, "\n%s\n", c.about)
 	}

@@ -79,13 +79,22 @@ Flags:
 		},
 		"help of a group lists its commands": {
 			"keys -h",
-			ended{0, `parley keys: make and list the keys that sign tokens.
+			ended{0, `parley keys: make, list and rotate the keys that sign tokens.
 
 Commands (each with --help):
 
-  parley keys new    print a new key set
-  parley keys list   show the keys that are set, without their private parts
+  parley keys new      print a new key set
+  parley keys list     show the keys that are set, without their private parts
+  parley keys rotate   have the key that stands by sign from now on
 `, ""},
+		},
+		"a word that is missing is asked for": {
+			"keys rotate",
+			ended{2, "", "parley keys rotate: FILE is missing; see parley keys rotate --help\n"},
+		},
+		"a word too many behind another is refused": {
+			"keys rotate keys.json other.json",
+			ended{2, "", "parley keys rotate: takes no \"other.json\"; see parley keys rotate --help\n"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

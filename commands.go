@@ -2,21 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
-
-	"parley/auth"
 )
 
 // parley is the whole command line.
@@ -33,20 +27,11 @@ func parley() command {
 				about: "A signal asks for an orderly end: running replies go on for DRAIN_TIMEOUT. A\nsecond one ends at once. The settings are listed by parley config.",
 				setup: func(*flag.FlagSet) action { return serveCommand },
 			},
+			aiCommand(),
 			migrateCommands(),
-			{name: "keys", does: "make and list the keys that sign tokens", sub: []command{
-				{
-					name:  "new",
-					does:  "print a new key set",
-					about: "It holds a private key: keep it where only the service can read it.\n\n  (umask 077; parley keys new > keys.json)\n\nThen set JWT_KEYS_FILE=keys.json.",
-					setup: func(*flag.FlagSet) action { return newKeys },
-				},
-				{
-					name:  "list",
-					does:  "show the keys that are set, without their private parts",
-					setup: func(*flag.FlagSet) action { return showKeys },
-				},
-			}},
+			adminCommands(),
+			importCommand(),
+			keysCommands(),
 			{
 				name:  "healthcheck",
 				does:  "ask the service on this machine if it is ready, for containers",
@@ -65,6 +50,7 @@ func parley() command {
 					return func(_ context.Context, p process) error { return showConfig(p, *markdown) }
 				},
 			},
+			hashCommand(),
 			{
 				name:  "version",
 				does:  "print the version",
@@ -79,48 +65,7 @@ func serveCommand(ctx context.Context, p process) error {
 	if err := c.need(); err != nil {
 		return err
 	}
-	return serve(ctx, c.Config, newLogger(p.stderr, &c.Config))
-}
-
-func newKeys(_ context.Context, p process) error {
-	set, err := auth.GenerateKeySet()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(p.stdout, "%s\n", strings.TrimSpace(string(set)))
-	return err
-}
-
-func showKeys(_ context.Context, p process) error {
-	c := configure(p.environ, p.dotenv)
-	if err := c.need("DATABASE_URL", "JWT_KEYS", "JWT_KEYS_FILE"); err != nil {
-		return err
-	}
-	set := []byte(c.JWTKeys)
-	if c.JWTKeys == "" {
-		var err error
-		set, err = os.ReadFile(c.keysPath())
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is not there yet; parley serve makes it", c.keysPath())
-		}
-		if err != nil {
-			return err
-		}
-	}
-	keys, err := listKeys(set)
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "KID\tALG\tUSE")
-	for i, key := range keys {
-		use := "verifies"
-		if i == 0 {
-			use = "signs, verifies"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", key.ID, key.Algorithm, use)
-	}
-	return table.Flush()
+	return serve(ctx, p, c.Config)
 }
 
 // healthcheckTimeout is shorter than a container's usual patience.

@@ -23,11 +23,13 @@ import (
 
 	"parley/aigrpc"
 	"parley/auth"
+	"parley/handlers"
 )
 
 // Config is every setting of the program. The tags are what the help, the
 // README's table and `parley config` are made from: env the name, envDefault
-// the default, desc the meaning, absent what holds where the setting is empty,
+// the default, production the default under ENV=production where that is
+// another one, desc the meaning, absent what holds where the setting is empty,
 // and secret what must not be shown: all of it, or the passwords in a URL.
 type Config struct {
 	Host      string `env:"HOST" envDefault:"127.0.0.1" desc:"address to listen on; containers set 0.0.0.0"`
@@ -53,8 +55,31 @@ type Config struct {
 	CORSOrigins    []string       `env:"CORS_ORIGINS" desc:"comma-separated origins whose pages may call the API; empty is none"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" desc:"comma-separated networks whose forwarding headers tell the client's address"`
 
-	AIProvider          string        `env:"AI_PROVIDER" envDefault:"demo" desc:"who writes the replies: grpc (a service of its own) or demo (built in)"`
-	AIModel             string        `env:"AI_MODEL" absent:"the backend's choice" desc:"model that the AI backend is asked for"`
+	LimitLoginAccount        auth.Limit `env:"LIMIT_LOGIN_ACCOUNT" envDefault:"100/1h" desc:"wrong passwords for one account from anywhere; devices that it was used on are still let in"`
+	LimitLoginAccountNetwork auth.Limit `env:"LIMIT_LOGIN_ACCOUNT_NETWORK" envDefault:"10/15m" desc:"wrong passwords for one account from one network: an IPv4 address, or an IPv6 /64"`
+	LimitLoginNetwork        auth.Limit `env:"LIMIT_LOGIN_NETWORK" envDefault:"300/15m" desc:"wrong passwords from one network"`
+	LimitSignups             auth.Limit `env:"LIMIT_SIGNUPS" envDefault:"off" production:"100/1h" desc:"new accounts from one network"`
+	LimitResetMails          auth.Limit `env:"LIMIT_RESET_MAILS" envDefault:"3/1h" desc:"mails that reset a password, to one address"`
+	LimitResetRequests       auth.Limit `env:"LIMIT_RESET_REQUESTS" envDefault:"30/1h" desc:"requests for such mails from one network"`
+	LimitMessages            auth.Limit `env:"LIMIT_MESSAGES" envDefault:"off" production:"60/1m" desc:"messages of one user"`
+	DailyTokenLimit          int64      `env:"DAILY_TOKEN_LIMIT" envDefault:"0" desc:"tokens of one user in a day (UTC), of what goes to the model and of what it says; 0 is any number"`
+	LimitStreams             int64      `env:"LIMIT_STREAMS" envDefault:"0" production:"200" desc:"open streams of one user, over all replicas; 0 is any number"`
+
+	SMTPURL       string `env:"SMTP_URL" secret:"url" absent:"mail is written to the log" desc:"mail server: smtp://user:password@host:587, or smtps://user:password@host:465; production asks for it"`
+	MailFrom      string `env:"MAIL_FROM" desc:"address that mail comes from, with SMTP_URL"`
+	AdminEmail    string `env:"ADMIN_EMAIL" desc:"address of the administrator that is made at start if there is none"`
+	AdminPassword string `env:"ADMIN_PASSWORD" secret:"all" desc:"its password"`
+
+	AuditKeep time.Duration `env:"AUDIT_KEEP" envDefault:"8760h" desc:"how long audit entries are kept"`
+
+	AIProvider          string        `env:"AI_PROVIDER" envDefault:"demo" desc:"who writes the replies: demo (a small companion that needs no model), openai (any server that speaks as OpenAI does), gemini, or grpc (a service of its own)"`
+	AIModel             string        `env:"AI_MODEL" absent:"the backend's choice" desc:"name of the model; openai and gemini ask for one"`
+	AIAnyModel          bool          `env:"AI_ANY_MODEL" envDefault:"false" desc:"parley ai: a caller may name another model than AI_MODEL"`
+	AISystemPrompt      string        `env:"AI_SYSTEM_PROMPT" absent:"a kind companion" desc:"what openai and gemini are told to be; a blank is nothing"`
+	AITemperature       *float64      `env:"AI_TEMPERATURE" absent:"the model's own" desc:"how free openai and gemini are in their choice of words, 0 to 2"`
+	AIMaxTokens         int32         `env:"AI_MAX_TOKENS" envDefault:"0" desc:"most tokens of an answer by openai and gemini; 0 is the model's own bound"`
+	AITitles            bool          `env:"AI_TITLES" envDefault:"false" desc:"ask the model for the titles of chats too (the demo is none); else they are the user's first words"`
+	AIMaxReplies        int           `env:"AI_MAX_REPLIES" envDefault:"0" desc:"replies that run at once in one process; a few wait for a place, others get 503; 0 is any number"`
 	AIContextBytes      int64         `env:"AI_CONTEXT_BYTES" envDefault:"0" desc:"how much history goes along, in bytes; 0 is all"`
 	AIContextMessages   int64         `env:"AI_CONTEXT_MESSAGES" envDefault:"0" desc:"how much history goes along, in messages; 0 is all"`
 	AIFirstChunkTimeout time.Duration `env:"AI_FIRST_CHUNK_TIMEOUT" envDefault:"30s" desc:"how long the AI backend may take to begin"`
@@ -65,6 +90,15 @@ type Config struct {
 	BackendCA           string        `env:"GRPC_AI_BACKEND_CA" absent:"the system's" desc:"file with the certificates (PEM) that vouch for the AI service"`
 	BackendToken        string        `env:"GRPC_AI_BACKEND_TOKEN" secret:"all" desc:"bearer credential for the AI service"`
 	DemoTokenDelay      time.Duration `env:"DEMO_TOKEN_DELAY" envDefault:"30ms" desc:"the pace of the demo provider"`
+	OpenAIBaseURL       string        `env:"OPENAI_BASE_URL" absent:"https://api.openai.com/v1" secret:"url" desc:"where /chat/completions stands, such as http://localhost:11434/v1"`
+	OpenAIKey           string        `env:"OPENAI_API_KEY" secret:"all" desc:"key of that server, where it asks for one"`
+	OpenAIServer        string        `env:"OPENAI_SERVER" absent:"openai at its own address, else compatible" desc:"what kind of server it is: openai, compatible, ollama, llamacpp or vllm; the last three go on from a given text"`
+	GeminiKey           string        `env:"GEMINI_API_KEY" secret:"all" desc:"key of the Gemini API"`
+	GeminiBaseURL       string        `env:"GEMINI_BASE_URL" absent:"Google's" secret:"url" desc:"where the Gemini API stands"`
+	AIServicePort       int           `env:"AI_SERVICE_PORT" envDefault:"50051" desc:"port that parley ai listens on; 0 lets the system choose"`
+	AIServiceToken      string        `env:"AI_SERVICE_TOKEN" secret:"all" desc:"bearer credential that parley ai asks for"`
+	AIServiceTLSCert    string        `env:"AI_SERVICE_TLS_CERT" desc:"file with the certificate chain (PEM) of parley ai; without one it speaks in the clear"`
+	AIServiceTLSKey     string        `env:"AI_SERVICE_TLS_KEY" desc:"file with its key (PEM)"`
 
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"20s" desc:"how long an ending process goes on with its replies; less than the platform's grace"`
 	LogLevel     slog.Level    `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
@@ -100,6 +134,24 @@ func (c *Config) passwordWorkers() int {
 	return cmp.Or(c.PasswordWorkers, max(1, runtime.GOMAXPROCS(0)/2))
 }
 
+// limits are how often clients may do what costs or harms others.
+func (c *Config) limits() handlers.Limits {
+	return handlers.Limits{
+		LoginAccount:        c.LimitLoginAccount,
+		LoginAccountNetwork: c.LimitLoginAccountNetwork,
+		LoginNetwork:        c.LimitLoginNetwork,
+		Signups:             c.LimitSignups,
+		ResetMails:          c.LimitResetMails,
+		ResetRequests:       c.LimitResetRequests,
+		Messages:            c.LimitMessages,
+		DailyTokens:         c.DailyTokenLimit,
+	}
+}
+
+// reserveTokens is how long an answer is taken to be until it has ended, where
+// there is a daily limit.
+func (c *Config) reserveTokens() int64 { return cmp.Or(int64(max(0, c.AIMaxTokens)), 1024) }
+
 // backend is how the AI backend is reached, where it is a service of its own,
 // and how long it may take.
 func (c *Config) backend() aigrpc.Config {
@@ -118,7 +170,7 @@ func (c *Config) Production() bool { return c.Env == "production" }
 
 // A setting is one field of Config, as its tags describe it.
 type setting struct {
-	name, field, fallback, absent, desc, secret string
+	name, field, fallback, production, absent, desc, secret string
 }
 
 // settings lists the fields of Config in their order.
@@ -126,12 +178,13 @@ func settings() []setting {
 	var all []setting
 	for f := range reflect.TypeFor[Config]().Fields() {
 		all = append(all, setting{
-			name:     f.Tag.Get("env"),
-			field:    f.Name,
-			fallback: f.Tag.Get("envDefault"),
-			absent:   f.Tag.Get("absent"),
-			desc:     f.Tag.Get("desc"),
-			secret:   f.Tag.Get("secret"),
+			name:       f.Tag.Get("env"),
+			field:      f.Name,
+			fallback:   f.Tag.Get("envDefault"),
+			production: f.Tag.Get("production"),
+			absent:     f.Tag.Get("absent"),
+			desc:       f.Tag.Get("desc"),
+			secret:     f.Tag.Get("secret"),
 		})
 	}
 	return all
@@ -162,11 +215,18 @@ func configure(environ []string, dotenv string) *configuration {
 	given := make(map[string]string)
 	maps.Copy(given, c.dotenv)
 	maps.Copy(given, c.environ)
+	c.Env = given["ENV"] // which decides on defaults
+	for _, s := range settings() {
+		if given[s.name] == "" && s.production != "" {
+			given[s.name] = c.fallback(s)
+		}
+	}
 	err := env.ParseWithOptions(&c.Config, env.Options{
 		Environment: given,
 		FuncMap: map[reflect.Type]env.ParserFunc{
 			reflect.TypeFor[[]string]():       func(s string) (any, error) { return parseList(s, parseOrigin) },
 			reflect.TypeFor[[]netip.Prefix](): func(s string) (any, error) { return parseList(s, parseNetwork) },
+			reflect.TypeFor[auth.Limit]():     func(s string) (any, error) { return auth.ParseLimit(s) },
 		},
 	})
 	c.noteParseErrors(err)
@@ -220,11 +280,13 @@ func (s setting) refuse(err env.ParseError, value string) string {
 	switch err.Type {
 	case reflect.TypeFor[bool]():
 		return fmt.Sprintf("%q is neither true nor false", value)
+	case reflect.TypeFor[*float64](), reflect.TypeFor[float64]():
+		return fmt.Sprintf("%q is not a number; write one such as 0.7", value)
 	case reflect.TypeFor[time.Duration]():
 		return fmt.Sprintf("%q is not a duration; write one such as %s", value, s.fallback)
 	case reflect.TypeFor[slog.Level]():
 		return fmt.Sprintf("%q is not a level; use debug, info, warn or error", value)
-	case reflect.TypeFor[[]string](), reflect.TypeFor[[]netip.Prefix]():
+	case reflect.TypeFor[[]string](), reflect.TypeFor[[]netip.Prefix](), reflect.TypeFor[auth.Limit]():
 		return err.Err.Error()
 	}
 	return fmt.Sprintf("%q is not a whole number in range; write one such as %s", value, s.fallback)
@@ -238,13 +300,21 @@ func (c *configuration) fault(name, format string, args ...any) {
 	}
 }
 
+// fallback is the default of a setting.
+func (c *configuration) fallback(s setting) string {
+	if c.Production() {
+		return cmp.Or(s.production, s.fallback)
+	}
+	return s.fallback
+}
+
 // value is what a setting was given, or its default.
 func (c *configuration) value(s setting) string {
 	given, ok := c.environ[s.name]
 	if !ok {
 		given = c.dotenv[s.name]
 	}
-	return cmp.Or(given, s.fallback)
+	return cmp.Or(given, c.fallback(s))
 }
 
 // from says where a setting's value comes from.

@@ -4,10 +4,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,9 +23,17 @@ func (c *configuration) check() {
 	c.checkDatabase()
 	c.checkKeys()
 	c.checkPasswords()
+	c.checkMail()
+	c.checkAdmin()
 	c.checkBackend()
 	c.checkBackendCredentials()
 	c.checkTimes()
+	if c.LimitStreams < 0 {
+		c.fault("LIMIT_STREAMS", "%d is less than nothing; use 0 for any number, or more", c.LimitStreams)
+	}
+	if c.DailyTokenLimit != 0 && c.DailyTokenLimit < c.reserveTokens() {
+		c.fault("DAILY_TOKEN_LIMIT", "%d is too few for one answer, for which %d are set aside; use more, or 0 for any number", c.DailyTokenLimit, c.reserveTokens())
+	}
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		c.fault("LOG_FORMAT", "%q is not a format; use json or text", c.LogFormat)
 	}
@@ -129,16 +139,78 @@ func (c *configuration) checkPasswords() {
 	}
 }
 
-// withoutPackage is what an error of package auth says to an operator, who
+// withoutPackage is what an error of another package says to an operator, who
 // knows settings and no packages, on one line.
 func withoutPackage(err error) string {
-	return strings.ReplaceAll(strings.TrimPrefix(err.Error(), "auth: "), "\n", ", ")
+	text := strings.ReplaceAll(err.Error(), "\n", ", ")
+	for _, name := range []string{"auth: ", "openai: ", "gemini: ", "service: "} {
+		text = strings.TrimPrefix(text, name)
+	}
+	return text
+}
+
+func (c *configuration) checkMail() {
+	const example = "smtp://user:password@smtp.example.org:587" //nolint:gosec // nobody's
+	// Neither the value nor what url.Parse says of it: both may hold a password.
+	u, err := url.Parse(c.SMTPURL)
+	switch {
+	case c.SMTPURL == "" && c.Production():
+		c.fault("SMTP_URL", "is not set, and ENV=production writes no mail to the log; give the mail server, such as %s", example)
+	case c.SMTPURL == "":
+	case err != nil:
+		c.fault("SMTP_URL", "is not a URL; percent-encode what is special in the user and the password")
+	case u.Scheme != "smtp" && u.Scheme != "smtps" || !isHost(u.Hostname()) || !isPort(u.Port()) || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "":
+		c.fault("SMTP_URL", "is not a mail server; write %s, or smtps://, and nothing behind the port", example)
+	case u.User != nil && !hasBoth(u.User):
+		c.fault("SMTP_URL", "has a user without a password, or the other way round; give both or neither")
+	}
+	const from = "Parley <no-reply@example.org>"
+	if c.MailFrom == "" {
+		if c.SMTPURL != "" {
+			c.fault("MAIL_FROM", "is not set, and SMTP_URL asks for it; give the address that mail comes from, such as %s", from)
+		}
+		return
+	}
+	if _, err := mail.ParseAddress(c.MailFrom); err != nil {
+		c.fault("MAIL_FROM", "%q is not a mail address; write one such as %s", c.MailFrom, from)
+	}
+}
+
+// checkAdmin judges the administrator that is set as a sign-up would.
+func (c *configuration) checkAdmin() {
+	switch {
+	case c.AdminEmail == "" && c.AdminPassword == "":
+	case c.AdminEmail == "":
+		c.fault("ADMIN_EMAIL", "is not set, and ADMIN_PASSWORD is; give both or neither")
+	case c.AdminPassword == "":
+		c.fault("ADMIN_PASSWORD", "is not set, and ADMIN_EMAIL is; give both or neither")
+	default:
+		email, err := auth.NormalizeEmail(c.AdminEmail)
+		if err != nil {
+			c.fault("ADMIN_EMAIL", "%q is not a mail address; write one such as admin@example.org", c.AdminEmail)
+			return
+		}
+		var refusal *auth.Refusal
+		if errors.As(auth.CheckPassword(c.AdminPassword, email), &refusal) {
+			c.fault("ADMIN_PASSWORD", "%s", refusal.Reason)
+		}
+	}
+}
+
+// hasBoth reports whether there is a user and a password.
+func hasBoth(u *url.Userinfo) bool {
+	password, _ := u.Password()
+	return u.Username() != "" && password != ""
+}
+
+// isPort reports whether s is a port that can be dialled, or none.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
 }
 
 func (c *configuration) checkBackend() {
-	if c.AIProvider != "grpc" && c.AIProvider != "demo" {
-		c.fault("AI_PROVIDER", "%q is not there; use grpc or demo", c.AIProvider)
-	}
+	c.checkProvider()
 	if c.AIContextBytes < 0 {
 		c.fault("AI_CONTEXT_BYTES", "%d is less than nothing; use 0 for all", c.AIContextBytes)
 	}
@@ -186,6 +258,7 @@ func (c *configuration) checkTimes() {
 	atLeast("ACCESS_TOKEN_TTL", c.AccessTokenTTL, time.Second)
 	atLeast("REFRESH_IDLE_TTL", c.RefreshIdleTTL, max(time.Second, c.AccessTokenTTL))
 	atLeast("REFRESH_MAX_TTL", c.RefreshMaxTTL, max(time.Second, c.RefreshIdleTTL))
+	atLeast("AUDIT_KEEP", c.AuditKeep, 24*time.Hour)
 	atLeast("AI_FIRST_CHUNK_TIMEOUT", c.AIFirstChunkTimeout, time.Millisecond)
 	atLeast("AI_CHUNK_TIMEOUT", c.AIChunkTimeout, time.Millisecond)
 	atLeast("DRAIN_TIMEOUT", c.DrainTimeout, 0)

@@ -34,6 +34,9 @@ func settingsTable() string {
 		if s.fallback != "" {
 			standard = "`" + s.fallback + "`"
 		}
+		if s.production != "" {
+			standard += "; in production `" + s.production + "`"
+		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", s.name, standard, s.desc)
 	}
 	return table.String()
@@ -57,8 +60,8 @@ func (s setting) show(value string) string {
 	return value
 }
 
-// hidePasswords hides what is secret in a database's URL: the password of the
-// user, and those among the parameters.
+// hidePasswords hides what is secret in the URL of a database or a mail server:
+// the password of the user, and those among the parameters.
 func hidePasswords(address string) string {
 	if strings.HasPrefix(address, "sqlite://") {
 		return address

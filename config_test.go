@@ -22,14 +22,22 @@ func development() Config {
 		DatabaseURL: "sqlite://parley.db", DatabaseMaxConns: 10, MigrateOnStart: true,
 		AccessTokenTTL: 15 * time.Minute, RefreshIdleTTL: 30 * 24 * time.Hour, RefreshMaxTTL: 90 * 24 * time.Hour,
 		PasswordMemory: 19456, PasswordTime: 2, PasswordThreads: 1,
-		AIProvider: "demo", AIFirstChunkTimeout: 30 * time.Second, AIChunkTimeout: 30 * time.Second,
-		BackendHost: "localhost", BackendPort: 50051,
+		LimitLoginAccount:        auth.Limit{Quota: 100, Window: time.Hour},
+		LimitLoginAccountNetwork: auth.Limit{Quota: 10, Window: 15 * time.Minute},
+		LimitLoginNetwork:        auth.Limit{Quota: 300, Window: 15 * time.Minute},
+		LimitResetMails:          auth.Limit{Quota: 3, Window: time.Hour},
+		LimitResetRequests:       auth.Limit{Quota: 30, Window: time.Hour},
+		AuditKeep:                365 * 24 * time.Hour,
+		AIProvider:               "demo", AIFirstChunkTimeout: 30 * time.Second, AIChunkTimeout: 30 * time.Second,
+		BackendHost: "localhost", BackendPort: 50051, AIServicePort: 50051,
 		DemoTokenDelay: 30 * time.Millisecond, DrainTimeout: 20 * time.Second,
 	}
 }
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	writeFile(t, keys, newKeySet(t), 0o600)
 	for name, test := range map[string]struct {
 		environ []string
 		want    func(*Config)
@@ -66,6 +74,32 @@ func TestSettings(t *testing.T) {
 		"a level's case does not matter": {
 			[]string{"LOG_LEVEL=WARN", "LOG_FORMAT=json"},
 			func(c *Config) { c.LogLevel, c.LogFormat = slog.LevelWarn, "json" },
+		},
+		"in production clients are held back more": {
+			[]string{"ENV=production", "PUBLIC_URL=https://chat.example.org", "JWT_KEYS_FILE=" + keys, "SMTP_URL=smtps://smtp.example.org", "MAIL_FROM=no-reply@example.org"},
+			func(c *Config) {
+				c.Env, c.PublicURL, c.JWTKeysFile = "production", "https://chat.example.org", keys
+				c.SMTPURL, c.MailFrom = "smtps://smtp.example.org", "no-reply@example.org"
+				c.LimitSignups, c.LimitMessages, c.LimitStreams = auth.Limit{Quota: 100, Window: time.Hour}, auth.Limit{Quota: 60, Window: time.Minute}, 200
+			},
+		},
+		"there too they are held back as it is set": {
+			[]string{
+				"ENV=production", "PUBLIC_URL=https://chat.example.org", "JWT_KEYS_FILE=" + keys, "SMTP_URL=smtp://a%40b:c%2Fd@smtp.example.org:25", "MAIL_FROM=Parley <no-reply@example.org>",
+				"LIMIT_LOGIN_ACCOUNT=off", "LIMIT_LOGIN_ACCOUNT_NETWORK=1/1s", "LIMIT_LOGIN_NETWORK=2/2s", "LIMIT_SIGNUPS=off", "LIMIT_RESET_MAILS=4/4h",
+				"LIMIT_RESET_REQUESTS=off", "LIMIT_MESSAGES=5/5m", "LIMIT_STREAMS=0", "AUDIT_KEEP=24h",
+			},
+			func(c *Config) {
+				c.Env, c.PublicURL, c.JWTKeysFile = "production", "https://chat.example.org", keys
+				c.SMTPURL, c.MailFrom = "smtp://a%40b:c%2Fd@smtp.example.org:25", "Parley <no-reply@example.org>"
+				c.LimitLoginAccount, c.LimitLoginAccountNetwork = auth.Limit{}, auth.Limit{Quota: 1, Window: time.Second}
+				c.LimitLoginNetwork, c.LimitResetMails = auth.Limit{Quota: 2, Window: 2 * time.Second}, auth.Limit{Quota: 4, Window: 4 * time.Hour}
+				c.LimitResetRequests, c.LimitMessages, c.AuditKeep = auth.Limit{}, auth.Limit{Quota: 5, Window: 5 * time.Minute}, 24*time.Hour
+			},
+		},
+		"a day may hold one answer": {
+			[]string{"DAILY_TOKEN_LIMIT=500", "AI_MAX_TOKENS=500", "AI_TITLES=true"},
+			func(c *Config) { c.DailyTokenLimit, c.AIMaxTokens, c.AITitles = 500, 500, true },
 		},
 		"the limits may be at their edges": {
 			[]string{"PORT=0", "DRAIN_TIMEOUT=0s", "DEMO_TOKEN_DELAY=0", "ACCESS_TOKEN_TTL=1s", "REFRESH_IDLE_TTL=1s", "REFRESH_MAX_TTL=1s", "PASSWORD_MEMORY_KIB=16", "PASSWORD_THREADS=2", "PASSWORD_TIME=1"},
@@ -111,11 +145,11 @@ func TestBadSettings(t *testing.T) {
 			},
 		},
 		"other words": {
-			[]string{"MIGRATE_ON_START=perhaps", "DRAIN_TIMEOUT=20", "LOG_LEVEL=loud", "LOG_FORMAT=xml", "ENV=staging", "AI_PROVIDER=openai"},
+			[]string{"MIGRATE_ON_START=perhaps", "DRAIN_TIMEOUT=20", "LOG_LEVEL=loud", "LOG_FORMAT=xml", "ENV=staging", "AI_PROVIDER=watson"},
 			[]string{
 				`ENV: "staging" is not known; use development or production`,
 				`MIGRATE_ON_START: "perhaps" is neither true nor false`,
-				`AI_PROVIDER: "openai" is not there; use grpc or demo`,
+				`AI_PROVIDER: "watson" is not there; use demo, openai, gemini or grpc`,
 				`DRAIN_TIMEOUT: "20" is not a duration; write one such as 20s`,
 				`LOG_LEVEL: "loud" is not a level; use debug, info, warn or error`,
 				`LOG_FORMAT: "xml" is not a format; use json or text`,
@@ -208,6 +242,7 @@ func TestBadSettings(t *testing.T) {
 			[]string{
 				`PUBLIC_URL: is not set, and ENV=production asks for it; give the address that clients use, such as https://chat.example.org`,
 				`JWT_KEYS_FILE: is not set, and ENV=production signs with no key that was made up at start` + makeKeys,
+				`SMTP_URL: is not set, and ENV=production writes no mail to the log; give the mail server, such as smtp://user:password@smtp.example.org:587`,
 			},
 		},
 		"production that is open": {
@@ -215,11 +250,65 @@ func TestBadSettings(t *testing.T) {
 			[]string{
 				`PUBLIC_URL: "http://chat.example.org" is not https, which ENV=production asks for`,
 				`CORS_ORIGINS: * lets every page on the web call the API, which ENV=production refuses; name the origins`,
+				`SMTP_URL: is not set, and ENV=production writes no mail to the log; give the mail server, such as smtp://user:password@smtp.example.org:587`,
 			},
 		},
 		"a public address that is none": {
 			[]string{"PUBLIC_URL=chat.example.org"},
 			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"limits that are none": {
+			[]string{"LIMIT_SIGNUPS=100", "LIMIT_LOGIN_ACCOUNT=10/15", "LIMIT_MESSAGES=many/1h", "LIMIT_STREAMS=off"},
+			[]string{
+				`LIMIT_LOGIN_ACCOUNT: "10/15" has no duration from 1s to 720h behind the slash; write one such as 10/15m`,
+				`LIMIT_SIGNUPS: "100" is no limit; write a number from 1 to 1000000, a slash and a duration, such as 10/15m, or off`,
+				`LIMIT_MESSAGES: "many/1h" is no limit; write a number from 1 to 1000000, a slash and a duration, such as 10/15m, or off`,
+				`LIMIT_STREAMS: "off" is not a whole number in range; write one such as 0`,
+			},
+		},
+		"fewer streams than none, and an audit that forgets": {
+			[]string{"LIMIT_STREAMS=-1", "AUDIT_KEEP=1h", "DAILY_TOKEN_LIMIT=1023"},
+			[]string{
+				`DAILY_TOKEN_LIMIT: 1023 is too few for one answer, for which 1024 are set aside; use more, or 0 for any number`,
+				`LIMIT_STREAMS: -1 is less than nothing; use 0 for any number, or more`,
+				`AUDIT_KEEP: 1h0m0s is too short; use 24h0m0s or more`,
+			},
+		},
+		"an administrator's address without a password": {
+			[]string{"ADMIN_EMAIL=root@example.org"},
+			[]string{`ADMIN_PASSWORD: is not set, and ADMIN_EMAIL is; give both or neither`},
+		},
+		"an administrator's password without an address": {
+			[]string{"ADMIN_PASSWORD=correct horse battery"},
+			[]string{`ADMIN_EMAIL: is not set, and ADMIN_PASSWORD is; give both or neither`},
+		},
+		"an administrator's address that is none": {
+			[]string{"ADMIN_EMAIL=root", "ADMIN_PASSWORD=correct horse battery"},
+			[]string{`ADMIN_EMAIL: "root" is not a mail address; write one such as admin@example.org`},
+		},
+		"an administrator's password that is too short": {
+			[]string{"ADMIN_EMAIL=root@example.org", "ADMIN_PASSWORD=x7#kq"},
+			[]string{`ADMIN_PASSWORD: The password needs at least 8 characters.`},
+		},
+		"a mail server without a sender": {
+			[]string{"SMTP_URL=smtp://localhost"},
+			[]string{`MAIL_FROM: is not set, and SMTP_URL asks for it; give the address that mail comes from, such as Parley <no-reply@example.org>`},
+		},
+		"a sender that is no address": {
+			[]string{"SMTP_URL=smtp://localhost", "MAIL_FROM=no-reply"},
+			[]string{`MAIL_FROM: "no-reply" is not a mail address; write one such as Parley <no-reply@example.org>`},
+		},
+		"a sender with a header behind it": {
+			[]string{"MAIL_FROM=a@example.org\r\nBcc: b@example.org"},
+			[]string{`MAIL_FROM: "a@example.org\r\nBcc: b@example.org" is not a mail address; write one such as Parley <no-reply@example.org>`},
+		},
+		"a mail password that breaks the URL": {
+			[]string{"SMTP_URL=smtp://parley:open%sesame@smtp.example.org", "MAIL_FROM=a@example.org"},
+			[]string{`SMTP_URL: is not a URL; percent-encode what is special in the user and the password`},
+		},
+		"a mail user without a password": {
+			[]string{"SMTP_URL=smtp://parley@smtp.example.org", "MAIL_FROM=a@example.org"},
+			[]string{`SMTP_URL: has a user without a password, or the other way round; give both or neither`},
 		},
 		"certificates for no TLS": {
 			[]string{"GRPC_AI_BACKEND_CA=" + noPEM},
@@ -297,10 +386,34 @@ func TestDotenvThatIsNone(t *testing.T) {
 	}
 }
 
+func TestNoMailServer(t *testing.T) {
+	t.Parallel()
+	for name, server := range map[string]string{
+		"another protocol":      "http://parley:open-sesame@smtp.example.org",
+		"no scheme":             "smtp.example.org:587",
+		"no host":               "smtp://:587",
+		"no host but a user":    "smtps://parley:open-sesame@",
+		"a path":                "smtp://smtp.example.org/open-sesame",
+		"a query":               "smtp://smtp.example.org?password=open-sesame",
+		"a fragment":            "smtp://smtp.example.org#open-sesame",
+		"a port out of range":   "smtp://smtp.example.org:65536",
+		"port 0":                "smtp://smtp.example.org:0",
+		"nothing but a scheme":  "smtp:",
+		"a scheme without host": "smtp:open-sesame",
+	} {
+		want := "is not a mail server; write smtp://user:password@smtp.example.org:587, or smtps://, and nothing behind the port"
+		c := configure([]string{"SMTP_URL=" + server, "MAIL_FROM=a@example.org"}, "")
+		if got := c.need("SMTP_URL"); got == nil || got.Error() != "SMTP_URL: "+want {
+			t.Errorf("%s: got %v, want %s", name, got, want)
+		}
+	}
+}
+
 func TestConfigHidesSecrets(t *testing.T) {
 	t.Parallel()
 	got := runParley(t, []string{
 		"DATABASE_URL=postgres://parley:open-sesame@db:5432/parley?sslmode=require&sslpassword=open-sesame",
+		"SMTP_URL=smtp://parley:open-sesame@smtp.example.org:587", "MAIL_FROM=a@example.org", "LIMIT_SIGNUPS=7/1h",
 		"JWT_KEYS=open-sesame", "GRPC_AI_BACKEND_TOKEN=open-sesame", "AI_MODEL=two\nlines", "PORT=80a",
 	}, "config")
 	if strings.Contains(got.Stdout+got.Stderr, "open-sesame") {
@@ -319,6 +432,9 @@ func TestConfigHidesSecrets(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"DATABASE_URL":          "postgres://parley:xxxxx@db:5432/parley?sslmode=require&sslpassword=xxxxx environment",
+		"SMTP_URL":              "smtp://parley:xxxxx@smtp.example.org:587 environment",
+		"LIMIT_SIGNUPS":         "7/1h environment",
+		"LIMIT_MESSAGES":        "off default",
 		"JWT_KEYS":              "(hidden) environment",
 		"GRPC_AI_BACKEND_TOKEN": "(hidden) environment",
 		"AI_MODEL":              `"two\nlines" environment`,
@@ -333,6 +449,16 @@ func TestConfigHidesSecrets(t *testing.T) {
 	}
 }
 
+func TestConfigShowsTheDefaultsOfProduction(t *testing.T) {
+	t.Parallel()
+	got := runParley(t, []string{"ENV=production"}, "config").Stdout
+	for _, want := range []string{"LIMIT_MESSAGES 60/1m default", "LIMIT_STREAMS 200 default", "LIMIT_RESET_MAILS 3/1h default"} {
+		if words := strings.Join(strings.Fields(got), " "); !strings.Contains(words, want) {
+			t.Errorf("got %s, want %s in it", words, want)
+		}
+	}
+}
+
 func TestSettingsAreDescribedOnce(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
@@ -343,7 +469,8 @@ func TestSettingsAreDescribedOnce(t *testing.T) {
 		seen[s.name] = true
 	}
 	got := runParley(t, nil, "config", "--markdown")
-	if got.Code != 0 || !strings.Contains(got.Stdout, "\n| `DRAIN_TIMEOUT` | `20s` | how long ") || strings.Count(got.Stdout, "\n") != len(seen)+2 {
+	if got.Code != 0 || !strings.Contains(got.Stdout, "\n| `DRAIN_TIMEOUT` | `20s` | how long ") ||
+		!strings.Contains(got.Stdout, "\n| `LIMIT_SIGNUPS` | `off`; in production `100/1h` | ") || strings.Count(got.Stdout, "\n") != len(seen)+2 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -393,5 +520,55 @@ func writeFile(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestSettingsOfProviders(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		environ, want []string
+	}{
+		"openai without a model": {
+			[]string{"AI_PROVIDER=openai"},
+			[]string{`AI_MODEL: no model is named`},
+		},
+		"an address that is none, and no kind of server": {
+			[]string{"AI_PROVIDER=openai", "AI_MODEL=m", "OPENAI_BASE_URL=localhost:11434"},
+			[]string{`OPENAI_BASE_URL: the base URL is no http or https URL`},
+		},
+		"a kind of server that is not known": {
+			[]string{"AI_PROVIDER=openai", "AI_MODEL=m", "OPENAI_SERVER=watson"},
+			[]string{`OPENAI_SERVER: the kind of server is none of openai, compatible, ollama, llamacpp and vllm: "watson"`},
+		},
+		"gemini without a key": {
+			[]string{"AI_PROVIDER=gemini", "AI_MODEL=m"},
+			[]string{`GEMINI_API_KEY: the key is empty, or not printable ASCII without spaces`},
+		},
+		"numbers out of range": {
+			[]string{"AI_MAX_TOKENS=-1", "AI_MAX_REPLIES=-1", "AI_TEMPERATURE=2.1", "AI_SERVICE_PORT=65536"},
+			[]string{
+				`AI_TEMPERATURE: 2.1 is not from 0 to 2`,
+				`AI_MAX_TOKENS: -1 is less than nothing; use 0 for the provider's own bound`,
+				`AI_MAX_REPLIES: -1 is less than nothing; use 0 for any number`,
+				`AI_SERVICE_PORT: 65536 is not a port; use 1 to 65535, or 0 for any that is free`,
+			},
+		},
+		"a word for a number": {
+			[]string{"AI_TEMPERATURE=hot"},
+			[]string{`AI_TEMPERATURE: "hot" is not a number; write one such as 0.7`},
+		},
+		"a credential that no header can hold": {
+			[]string{"AI_SERVICE_TOKEN=open sesame"},
+			[]string{`AI_SERVICE_TOKEN: holds a space, or what is no printable ASCII`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := runParley(t, test.environ)
+			want := ended{1, "", "parley: " + strings.Join(test.want, "\nparley: ") + "\n"}
+			if diff := cmp.Diff(got, want); diff != "" {
+				t.Errorf("(-got +want):\n%s", diff)
+			}
+		})
 	}
 }

@@ -30,9 +30,14 @@ var mayImport = map[string][]string{
 	"parley/aigrpc":            {"parley/aigrpc/...", "parley/stream"},
 	"parley/aigrpc/amandaai":   {},
 	"parley/aigrpc/demo":       {"parley/aigrpc/amandaai"},
+	"parley/aigrpc/gemini":     {"parley/aigrpc/amandaai", "parley/aigrpc/provider"},
+	"parley/aigrpc/openai":     {"parley/aigrpc/amandaai", "parley/aigrpc/provider"},
+	"parley/aigrpc/provider":   {"parley/aigrpc/amandaai"},
+	"parley/aigrpc/service":    {"parley/aigrpc/amandaai"},
 	"parley/auth":              {},
 	"parley/bench":             {"parley/..."},
 	"parley/handlers":          {"parley/auth", "parley/handlers/...", "parley/mail", "parley/models", "parley/stream"},
+	"parley/importer":          {"parley/models"},
 	"parley/mail":              {"parley/models"},
 	"parley/migrations":        {},
 	"parley/models":            {},
@@ -52,7 +57,7 @@ var onlyIn = []struct {
 		func(p string) bool {
 			return within("github.com/uptrace/bun", p) || within("database/sql", p) || within("github.com/jackc/pgx/v5", p)
 		},
-		[]string{"parley", "parley/models/...", "parley/migrations", "parley/bench/..."},
+		[]string{"parley", "parley/models/...", "parley/migrations", "parley/importer", "parley/bench/..."},
 	},
 	{
 		"the AI backend is one room's business",
@@ -64,7 +69,7 @@ var onlyIn = []struct {
 	{
 		"what the service knows does not depend on how it is asked",
 		func(p string) bool { return within("net/http", p) },
-		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/..."},
+		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/...", "parley/aigrpc/provider"},
 	},
 	{
 		"tokens are auth's business",

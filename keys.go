@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,32 +10,79 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"parley/auth"
 )
 
-// keyRing returns the keys that cfg names, or those beside an SQLite file,
-// which it makes where there are none yet.
-func keyRing(cfg *Config, log *slog.Logger) (*auth.KeyRing, error) {
+// A keySource is the file that a key set comes from. It has no path where the
+// set is a setting itself.
+type keySource struct {
+	path string
+	said *string // what the file held when it was last read, or why it could not be
+}
+
+// openKeys reads the keys that cfg names, or those beside an SQLite file, which
+// it makes where there are none yet.
+func openKeys(cfg *Config, log *slog.Logger) (*keySource, *auth.KeyRing, error) {
 	if cfg.JWTKeys != "" {
-		return auth.NewKeyRing([]byte(cfg.JWTKeys))
+		ring, err := auth.NewKeyRing([]byte(cfg.JWTKeys))
+		return &keySource{}, ring, err
 	}
-	path := cfg.keysPath()
+	source := &keySource{path: cfg.keysPath()}
 	if cfg.JWTKeysFile == "" {
-		if err := makeKeySet(path, log); err != nil {
-			return nil, fmt.Errorf("make a key set beside the database: %w", err)
+		if err := makeKeySet(source.path, log); err != nil {
+			return nil, nil, fmt.Errorf("make a key set beside the database: %w", err)
 		}
 	}
-	warnIfReadable(path, log)
-	set, err := os.ReadFile(path)
+	warnIfReadable(source.path, log)
+	ring, err := source.read()
+	return source, ring, err
+}
+
+// read reads the file. It returns neither keys nor an error where there is
+// nothing else to say than after the last reading.
+func (s *keySource) read() (*auth.KeyRing, error) {
+	set, err := os.ReadFile(s.path)
+	said := string(set)
+	if err != nil {
+		said = err.Error()
+	}
+	if s.said != nil && *s.said == said {
+		return nil, nil
+	}
+	s.said = &said
 	if err != nil {
 		return nil, err
 	}
 	ring, err := auth.NewKeyRing(set)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
 	return ring, nil
+}
+
+// readKeysEvery is how long a replica may take to notice that its key file has
+// changed. The file is read and not watched: what mounts secrets swaps symbolic
+// links, which few watchers see.
+const readKeysEvery = 5 * time.Second
+
+// followKeys has tokens use the keys of the file as it changes, until ctx ends.
+// With a file that is bad or gone, which it tells once, the keys stay.
+func followKeys(ctx context.Context, source *keySource, tokens *auth.Tokens, log *slog.Logger) {
+	if source.path == "" {
+		return
+	}
+	every(ctx, readKeysEvery, func() {
+		ring, err := source.read()
+		switch {
+		case err != nil:
+			log.Error("the key set cannot be used, keeping the keys of before", "err", err)
+		case ring != nil:
+			tokens.SetKeys(ring)
+			log.Info("the key set has changed", "file", source.path)
+		}
+	})
 }
 
 // keysPath is the file of the key set: the one that is named, or the one
@@ -59,17 +106,13 @@ func makeKeySet(path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	draft, err := os.CreateTemp(filepath.Dir(path), ".parley.keys-*") // mode 0600
+	draft, err := writeDraft(path, set)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(draft.Name())
-	_, err = draft.Write(set)
-	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
-		return err
-	}
+	defer os.Remove(draft)
 	// A link, unlike a rename, never replaces what another process put there.
-	err = os.Link(draft.Name(), path)
+	err = os.Link(draft, path)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -77,6 +120,20 @@ func makeKeySet(path string, log *slog.Logger) error {
 		log.Info("made a key set", "file", path)
 	}
 	return err
+}
+
+// writeDraft stores a key set beside path, for its owner alone, and returns the
+// name of the file.
+func writeDraft(path string, set []byte) (string, error) {
+	draft, err := os.CreateTemp(filepath.Dir(path), ".parley.keys-*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = draft.Write(set)
+	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(draft.Name()))
+	}
+	return draft.Name(), nil
 }
 
 // warnIfReadable says so when others than its owner can read the key set.
@@ -89,22 +146,4 @@ func warnIfReadable(path string, log *slog.Logger) {
 		log.Warn("the key set is open to other users of this machine; chmod 600 closes it",
 			"file", path, "mode", mode.String())
 	}
-}
-
-// A keyEntry is what may be shown of a key.
-type keyEntry struct {
-	ID        string `json:"kid"`
-	Algorithm string `json:"alg"`
-}
-
-// listKeys returns the keys of a JWK set in its order: the first one signs.
-func listKeys(set []byte) ([]keyEntry, error) {
-	if _, err := auth.NewKeyRing(set); err != nil {
-		return nil, err
-	}
-	var in struct {
-		Keys []keyEntry `json:"keys"`
-	}
-	err := json.Unmarshal(set, &in)
-	return in.Keys, err
 }

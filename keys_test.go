@@ -18,7 +18,7 @@ func TestKeysAreMadeBesideTheDatabase(t *testing.T) {
 	dir := t.TempDir()
 	cfg := &configure([]string{"DATABASE_URL=sqlite://" + filepath.Join(dir, "chat.db")}, "").Config
 	var log bytes.Buffer
-	first, err := keyRing(cfg, newLogger(&log, cfg))
+	_, first, err := openKeys(cfg, newLogger(&log, cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestKeysAreMadeBesideTheDatabase(t *testing.T) {
 	if got := strings.Count(log.String(), "\n"); got != 1 {
 		t.Errorf("log: got %d lines, want one that tells of the keys:\n%s", got, &log)
 	}
-	second, err := keyRing(cfg, slog.New(slog.DiscardHandler))
+	_, second, err := openKeys(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestManyStartsAtOnceFindTheSameKeys(t *testing.T) {
 	for i := range sets {
 		all.Go(func() {
 			<-start
-			ring, err := keyRing(cfg, log)
+			_, ring, err := openKeys(cfg, log)
 			if err != nil {
 				t.Error(err)
 				return
@@ -94,7 +94,7 @@ func TestKeysThatOthersCanReadAreAWarning(t *testing.T) {
 			}
 			cfg := &configure([]string{"JWT_KEYS_FILE=" + path}, "").Config
 			var log bytes.Buffer
-			if _, err := keyRing(cfg, newLogger(&log, cfg)); err != nil {
+			if _, _, err := openKeys(cfg, newLogger(&log, cfg)); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Contains(log.String(), `"level":"WARN"`); got != test.want {
@@ -107,7 +107,7 @@ func TestKeysThatOthersCanReadAreAWarning(t *testing.T) {
 func TestKeysWithoutAPlace(t *testing.T) {
 	t.Parallel()
 	cfg := &configure([]string{"DATABASE_URL=sqlite://" + filepath.Join(t.TempDir(), "absent", "parley.db")}, "").Config
-	if _, err := keyRing(cfg, slog.New(slog.DiscardHandler)); err == nil {
+	if _, _, err := openKeys(cfg, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a folder that is not there: got no error")
 	}
 }
@@ -118,7 +118,7 @@ func TestKeysBesideTheDatabaseThatAreNone(t *testing.T) {
 	path := filepath.Join(dir, "parley.keys.json")
 	writeFile(t, path, "{}", 0o600)
 	cfg := &configure([]string{"DATABASE_URL=sqlite://" + filepath.Join(dir, "parley.db")}, "").Config
-	if _, err := keyRing(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
+	if _, _, err := openKeys(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
 		t.Errorf("got %v, want an error that begins with the file", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "{}" {
@@ -145,7 +145,7 @@ func TestKeysList(t *testing.T) {
 	set, ids, secrets := twoKeys(t)
 	want := "KID" + strings.Repeat(" ", len(ids[0])) + "ALG     USE\n" +
 		ids[0] + "   EdDSA   signs, verifies\n" +
-		ids[1] + "   EdDSA   verifies\n"
+		ids[1] + "   EdDSA   stands by, verifies\n"
 	file := filepath.Join(t.TempDir(), "keys.json")
 	writeFile(t, file, set, 0o600)
 	database := filepath.Join(t.TempDir(), "parley.db")

@@ -28,6 +28,8 @@ func main() {
 		args:    os.Args[1:],
 		environ: environment(),
 		dotenv:  ".env",
+		program: thisProgram(),
+		stdin:   os.Stdin,
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
 	}))
@@ -38,6 +40,8 @@ type process struct {
 	args           []string // without the program's name
 	environ        []string // NAME=value
 	dotenv         string   // file of further settings; empty: none
+	program        string   // file of this program, for starting it again; empty: not to be had
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 

@@ -117,9 +117,9 @@ func start(tb testing.TB, settings ...string) *service {
 	}, settings...))
 }
 
-func startProgram(tb testing.TB, file string, environ []string) *service {
+func startProgram(tb testing.TB, file string, environ []string, args ...string) *service {
 	tb.Helper()
-	s := &service{cmd: exec.Command(file), done: make(chan struct{})}
+	s := &service{cmd: exec.Command(file, args...), done: make(chan struct{})}
 	s.cmd.Dir = tb.TempDir()
 	s.cmd.Env = append([]string{quickExit}, environ...)
 	stderr, err := s.cmd.StderrPipe()

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"parley/aigrpc"
-	"parley/aigrpc/demo"
 	"parley/auth"
 	"parley/handlers"
+	"parley/mail"
 	"parley/migrations"
 	"parley/models"
 	"parley/stream"
@@ -24,38 +24,42 @@ import (
 
 // serve answers HTTP until ctx ends, and then comes to an orderly end: clients
 // are sent elsewhere, running replies go on for cfg.DrainTimeout.
-func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+func serve(ctx context.Context, p process, cfg Config) (err error) {
+	log := newLogger(p.stderr, &cfg)
 	db, err := openDatabase(ctx, &cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	keys, err := keyRing(&cfg, log)
+	firstAdmin(ctx, db, &cfg, log)
+	source, keys, err := openKeys(&cfg, log)
 	if err != nil {
 		return err
 	}
-	backend, err := dialBackend(&cfg)
+	tokens := newTokens(&cfg, keys)
+	outbox, err := newOutbox(&cfg, db, log)
+	if err != nil {
+		return err
+	}
+	backend, err := dialBackend(&cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, backend.Close()) }()
 
-	hub := stream.NewHub(db, backend, stream.Config{
-		Replica:         rand.Text(),
-		ContextBytes:    cfg.AIContextBytes,
-		ContextMessages: cfg.AIContextMessages,
-		Model:           cfg.AIModel,
-	}, log)
 	revoked := auth.NewRevoked(time.Now)
+	hub := newHub(&cfg, db, backend, revoked, log)
 	api := handlers.New(handlers.Config{
 		DB:             db,
-		Tokens:         newTokens(&cfg, keys),
-		Passwords:      auth.NewPasswords(cfg.argon2(), cfg.passwordWorkers()),
+		Tokens:         tokens,
+		Passwords:      auth.NewPasswordPool(cfg.argon2(), newHashers(p, cfg.passwordWorkers(), log)),
 		Revoked:        revoked,
 		Hub:            hub,
 		Ready:          readiness(db, hub, backend),
 		CORSOrigins:    cfg.CORSOrigins,
 		TrustedProxies: cfg.TrustedProxies,
+		Limits:         cfg.limits(),
+		PublicURL:      cfg.PublicURL,
 		Version:        version(),
 		AccessTTL:      cfg.AccessTokenTTL,
 		Log:            log,
@@ -66,11 +70,32 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	defer stop()
+	feed := &revocationFeed{db: db, set: revoked, hub: hub, log: log}
+	feed.read(ctx) // before the first request
+	loops.Go(func() { every(running, readRevocationsEvery, func() { feed.read(running) }) })
 	loops.Go(func() { hub.Run(running) })
-	loops.Go(func() { followRevocations(running, db, revoked, log) })
-	loops.Go(func() { purgeExpired(running, db, log) })
+	loops.Go(func() { outbox.Run(running) })
+	loops.Go(func() { followKeys(running, source, tokens, log) })
+	loops.Go(func() { purgeExpired(running, db, cfg.AuditKeep, log) })
+	loops.Go(func() { indexTexts(running, db, log) })
 
 	return listen(ctx, &cfg, api, hub, log)
+}
+
+// newHub returns what carries the replies, of which this process is one replica.
+func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, revoked *auth.Revoked, log *slog.Logger) *stream.Hub {
+	return stream.NewHub(db, backend, stream.Config{
+		Replica:         rand.Text(),
+		ContextBytes:    cfg.AIContextBytes,
+		ContextMessages: cfg.AIContextMessages,
+		Model:           cfg.AIModel,
+		MaxReplies:      cfg.AIMaxReplies,
+		MaxStreams:      cfg.LimitStreams,
+		DailyTokenLimit: cfg.DailyTokenLimit,
+		ReserveTokens:   cfg.reserveTokens(),
+		Titles:          cfg.AITitles && cfg.AIProvider != "demo", // which is no model
+		Revoked:         revokes(revoked),
+	}, log)
 }
 
 // listen serves api on the address that is set until ctx ends and hub has
@@ -151,15 +176,6 @@ func openDatabase(ctx context.Context, cfg *Config, log *slog.Logger) (*models.D
 	return db, nil
 }
 
-// dialBackend returns the AI backend that is set. It need not be there yet.
-func dialBackend(cfg *Config) (*aigrpc.Client, error) {
-	backend := cfg.backend()
-	if cfg.AIProvider == "demo" {
-		return aigrpc.InProcess(demo.New(demo.Config{TokenDelay: cfg.DemoTokenDelay}), backend.Deadlines)
-	}
-	return aigrpc.Dial(backend)
-}
-
 // tokenParty is the issuer and the audience of tokens: what was signed for one
 // deployment is told apart by its keys, and all its replicas have the same.
 const tokenParty = "parley"
@@ -205,29 +221,48 @@ func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(cont
 	}
 }
 
-// followRevocations keeps revoked up to date with the database, until ctx ends.
-func followRevocations(ctx context.Context, db *models.DB, revoked *auth.Revoked, log *slog.Logger) {
-	var last int64
-	every(ctx, time.Second, func() {
-		list, err := db.Revocations(ctx, last)
-		if err != nil {
-			if ctx.Err() == nil {
-				log.Warn("revoked sessions cannot be read, trying again", "err", err)
-			}
-			return
-		}
-		for _, r := range list {
-			revoked.Add(r.SID, r.UserID, r.RevokedAt, r.ExpiresAt)
-			last = max(last, r.ID)
+// newOutbox returns what delivers mail to the server that is set, or to the log.
+func newOutbox(cfg *Config, db *models.DB, log *slog.Logger) (*mail.Outbox, error) {
+	return mail.New(mail.Config{
+		SMTPURL:   cfg.SMTPURL,
+		From:      cfg.MailFrom,
+		PublicURL: cfg.PublicURL,
+		NewToken: func() (token, hash string) {
+			token = auth.NewResetToken()
+			return token, auth.HashResetToken(token)
+		},
+		Log: log,
+	}, db)
+}
+
+// purgeExpired deletes now and then what nobody can ask for any more.
+func purgeExpired(ctx context.Context, db *models.DB, auditKeep time.Duration, log *slog.Logger) {
+	every(ctx, 10*time.Minute, func() {
+		if err := db.PurgeExpired(ctx, time.Now(), auditKeep); err != nil && ctx.Err() == nil {
+			log.Warn("expired rows are not deleted, trying again", "err", err)
 		}
 	})
 }
 
-// purgeExpired deletes now and then what nobody can ask for any more.
-func purgeExpired(ctx context.Context, db *models.DB, log *slog.Logger) {
-	every(ctx, 10*time.Minute, func() {
-		if err := db.PurgeExpired(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			log.Warn("expired rows are not deleted, trying again", "err", err)
+const (
+	// indexEvery is how soon what was said is found.
+	indexEvery = time.Second
+	// indexAtOnce is how many changes are made found in one transaction: few, so
+	// that on SQLite others have their turn to write.
+	indexAtOnce = 20
+)
+
+// indexTexts makes what was said found, until ctx ends.
+func indexTexts(ctx context.Context, db *models.DB, log *slog.Logger) {
+	every(ctx, indexEvery, func() {
+		for {
+			n, err := db.IndexTexts(ctx, indexAtOnce)
+			if err != nil && ctx.Err() == nil {
+				log.Warn("what was said is not indexed, trying again", "err", err)
+			}
+			if n < indexAtOnce {
+				return
+			}
 		}
 	})
 }

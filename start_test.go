@@ -56,6 +56,7 @@ func TestAStartThatFails(t *testing.T) {
 				`PUBLIC_URL: is not set, and ENV=production asks for it; give the address that clients use, such as https://chat.example.org`,
 				`JWT_KEYS_FILE: is not set, and ENV=production signs with no key that was made up at start; ` + howToMakeKeys,
 				`CORS_ORIGINS: * lets every page on the web call the API, which ENV=production refuses; name the origins`,
+				`SMTP_URL: is not set, and ENV=production writes no mail to the log; give the mail server, such as smtp://user:password@smtp.example.org:587`,
 			},
 		},
 		"PostgreSQL without keys": {

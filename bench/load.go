@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +25,9 @@ type load struct {
 	rate     int
 	measured time.Duration
 
-	address string
-	headers []string // each account's; the streams take turns
+	address   string
+	headers   []string // each account's; the streams take turns
+	elsewhere string   // where each reply is followed too, if not empty
 }
 
 // warmUp is as long as the requests need at startRate a second, so that what is
@@ -43,7 +45,7 @@ type result struct {
 	tokens    int64
 	took      time.Duration
 	cpu       time.Duration
-	rss       int64     // of the server, beyond what it had before the load
+	rss       int64     // of the server, beyond what it began with
 	latencies []float64 // ms, of a sample of the tokens
 	first     []float64 // ms from the request to the first token
 }
@@ -60,28 +62,36 @@ func quantile(sorted []float64, q float64) float64 {
 
 // A client follows one reply.
 type client struct {
-	header    string
-	tokens    *atomic.Int64
-	refused   *atomic.Int64
-	measuring *atomic.Bool
+	header  string
+	tokens  *atomic.Int64
+	refused *atomic.Int64
+	// window is which of the client's latencies are measured into; 0: none.
+	window    *atomic.Int32
 	n, every  int // tokens, and of how many one is timed
-	latencies []float64
+	latencies [windows + 1][]float64
 	first     float64
+	away      *client // follows the same replies elsewhere; nil: nobody does
 }
+
+// What latencies are measured into: while nothing else happens, and while
+// others sign in.
+const (
+	alone = iota + 1
+	beside
+	windows = beside
+)
 
 func newClient() *client {
-	return &client{tokens: new(atomic.Int64), refused: new(atomic.Int64), measuring: new(atomic.Bool), every: 10}
+	return &client{tokens: new(atomic.Int64), refused: new(atomic.Int64), window: new(atomic.Int32), every: 10}
 }
 
-func (l load) run(ctx context.Context, pid int) (result, error) {
+func (l load) run(ctx context.Context, server running) (result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	before, err := spentBy(pid)
-	if err != nil {
-		return result{}, err
-	}
+	l.address, l.headers = server.address, server.headers
+	pid := server.cmd.Process.Pid
 	shared := newClient()
-	tokens, measuring := shared.tokens, shared.measuring
+	tokens := shared.tokens
 	clients, wait := l.start(ctx, shared)
 	if err := pause(ctx, l.warmUp()+time.Second); err != nil {
 		return result{}, err
@@ -91,11 +101,11 @@ func (l load) run(ctx context.Context, pid int) (result, error) {
 		return result{}, err
 	}
 	began, had := time.Now(), tokens.Load()
-	measuring.Store(true)
+	shared.window.Store(alone)
 	if err := pause(ctx, l.measured); err != nil {
 		return result{}, err
 	}
-	measuring.Store(false)
+	shared.window.Store(0)
 	to, err := spentBy(pid)
 	if err != nil {
 		return result{}, err
@@ -106,12 +116,12 @@ func (l load) run(ctx context.Context, pid int) (result, error) {
 		tokens:  tokens.Load() - had,
 		took:    time.Since(began),
 		cpu:     to.cpu - from.cpu,
-		rss:     to.rss - before.rss,
+		rss:     to.rss - server.before.rss,
 	}
 	cancel()
 	wait()
 	for _, c := range clients {
-		r.latencies = append(r.latencies, c.latencies...)
+		r.latencies = append(r.latencies, c.latencies[alone]...)
 		if c.first > 0 {
 			r.first = append(r.first, c.first)
 		}
@@ -130,6 +140,10 @@ func (l load) start(ctx context.Context, shared *client) (clients []*client, wai
 	for i := range l.streams {
 		c := *shared
 		c.header = l.headers[i%len(l.headers)]
+		if l.elsewhere != "" {
+			away := c
+			c.away = &away
+		}
 		clients = append(clients, &c)
 		wg.Go(func() {
 			select {
@@ -163,22 +177,40 @@ func (c *client) follow(ctx context.Context, l load) {
 
 // one follows one reply to its end, or to ctx's.
 func (c *client) one(ctx context.Context, l load) bool {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.address)
+	tokens := 20_000
+	if l.rate > 0 {
+		tokens = l.rate * int((l.measured + 2*l.warmUp()).Seconds())
+	}
+	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
+	request := fmt.Sprintf("POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
+		c.header, len(body), body)
+	var elsewhere sync.WaitGroup
+	defer elsewhere.Wait()
+	return c.ask(ctx, l.address, request, func(messageID int64) {
+		if c.away == nil {
+			return
+		}
+		elsewhere.Go(func() {
+			request := fmt.Sprintf("GET /api/v1/messages/%d/stream HTTP/1.1\r\nHost: bench\r\n%s\r\n", messageID, c.header)
+			if !c.away.ask(ctx, l.elsewhere, request, func(int64) {}) {
+				c.refused.Add(1)
+			}
+		})
+	})
+}
+
+// ask sends a request and follows the reply that answers it, to its end or to
+// ctx's. Begun is told which reply that is.
+func (c *client) ask(ctx context.Context, address, request string, begun func(messageID int64)) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return ctx.Err() != nil
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-
-	tokens := 20_000
-	if l.rate > 0 {
-		tokens = l.rate * int((l.measured + 2*l.warmUp()).Seconds())
-	}
-	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
 	asked := time.Now()
-	if _, err := fmt.Fprintf(conn, "POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
-		c.header, len(body), body); err != nil {
+	if _, err := io.WriteString(conn, request); err != nil {
 		return ctx.Err() != nil
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 2048), nil)
@@ -189,30 +221,38 @@ func (c *client) one(ctx context.Context, l load) bool {
 		return false
 	}
 	defer res.Body.Close()
-	return c.read(res.Body, asked) || ctx.Err() != nil
+	return c.read(res.Body, asked, begun) || ctx.Err() != nil
 }
 
 // read counts the tokens of a stream and times some of them.
-func (c *client) read(body io.Reader, asked time.Time) bool {
+func (c *client) read(body io.Reader, asked time.Time, begun func(messageID int64)) bool {
 	lines := bufio.NewReaderSize(body, 32<<10) // more than an event of Parley's, but for the last
-	token := false
+	event := ""
 	for {
 		line, err := lines.ReadSlice('\n')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return false
 		}
 		if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
-			switch strings.TrimSpace(string(name)) {
-			case "message_complete":
-				return true
-			case "error":
-				return false
-			case "message_token":
-				token = true
-			}
+			event = strings.TrimSpace(string(name))
 		}
-		if token {
+		switch event {
+		case "message_complete":
+			return true
+		case "error":
+			return false
+		case "message_token":
 			c.count(line, asked)
+		case "message_start":
+			if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+				var start struct {
+					MessageID int64 `json:"message_id"`
+				}
+				if json.Unmarshal(data, &start) != nil {
+					return false
+				}
+				begun(start.MessageID)
+			}
 		}
 	}
 }
@@ -228,10 +268,12 @@ func (c *client) count(line []byte, asked time.Time) {
 		if c.first == 0 {
 			c.first = float64(now.Sub(asked).Microseconds()) / 1000
 		}
-		if c.n++; c.n%c.every == 0 && c.measuring.Load() {
-			sent, err := strconv.ParseInt(string(line[i+1:i+1+momentSize]), 10, 64)
-			if err == nil {
-				c.latencies = append(c.latencies, float64(now.UnixNano()-sent)/1e6)
+		if c.n++; c.n%c.every == 0 {
+			if w := c.window.Load(); w > 0 {
+				sent, err := strconv.ParseInt(string(line[i+1:i+1+momentSize]), 10, 64)
+				if err == nil {
+					c.latencies[w] = append(c.latencies[w], float64(now.UnixNano()-sent)/1e6)
+				}
 			}
 		}
 		c.tokens.Add(1)

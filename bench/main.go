@@ -29,6 +29,8 @@ Scenarios (all of them by default):
   memory     -idle streams at one token a second: resident memory a stream
   saturated  -fast streams as fast as flow control lets: tokens/s
   overload   twice -streams: what is delivered, against paced
+  logins     half of -streams, Parley alone: latency while -logins clients do nothing but sign in
+  elsewhere  -followed replies, each followed where it is written and on another replica: latency (PostgreSQL only)
 
 Flags:
 `
@@ -39,6 +41,8 @@ type settings struct {
 	rate     int
 	idle     int
 	fast     int
+	logins   int
+	followed int
 	seconds  int
 	profile  string
 }
@@ -57,6 +61,8 @@ func main() {
 	flag.IntVar(&s.rate, "rate", 20, "tokens a second and stream")
 	flag.IntVar(&s.idle, "idle", 10000, "streams of the memory scenario")
 	flag.IntVar(&s.fast, "fast", 100, "streams of the saturated scenario")
+	flag.IntVar(&s.logins, "logins", 100, "clients that sign in, all at once, in the logins scenario")
+	flag.IntVar(&s.followed, "followed", 100, "replies of the elsewhere scenario")
 	flag.IntVar(&s.seconds, "seconds", 15, "seconds that a scenario measures")
 	flag.StringVar(&s.profile, "profile", "", "folder for CPU profiles of both servers")
 	flag.Parse()
@@ -120,6 +126,17 @@ func run(ctx context.Context, s settings, names []string) error {
 		return err
 	}
 	defer remove()
+	for _, of := range []struct {
+		name    string
+		measure func(context.Context, binaries, settings) error
+	}{{"logins", logins}, {"elsewhere", elsewhere}} {
+		if len(wanted) > 0 && !wanted[of.name] {
+			continue
+		}
+		if err := of.measure(ctx, bin, s); err != nil {
+			return err
+		}
+	}
 	for _, sc := range s.scenarios() {
 		if len(wanted) > 0 && !wanted[sc.name] {
 			continue

@@ -89,65 +89,121 @@ func end(cmd *exec.Cmd) {
 
 // measure runs one scenario through one server.
 func measure(ctx context.Context, what string, bin binaries, s settings, sc scenario) (result, error) {
-	src := exec.CommandContext(ctx, bin.bench, "source")
-	backend, err := start(src, plain)
+	server, stop, err := startBoth(ctx, what, bin, s, sc)
 	if err != nil {
 		return result{}, err
 	}
-	defer end(src)
-	server, address, headers, err := startServer(ctx, what, bin, s, sc, backend)
-	if err != nil {
-		return result{}, err
-	}
-	defer end(server)
-	fmt.Fprintf(os.Stderr, "  %s …\r", what)
-	l := sc.load
-	l.address, l.headers = address, headers
-	return l.run(ctx, server.Process.Pid)
+	defer stop()
+	return sc.load.run(ctx, server)
 }
 
-func startServer(ctx context.Context, what string, bin binaries, s settings, sc scenario, backend string) (*exec.Cmd, string, []string, error) {
-	if what == "relay" {
-		args := []string{"relay", "-backend", backend}
-		if s.profile != "" {
-			args = append(args, "-profile", filepath.Join(s.profile, sc.name+"-relay.prof"))
-		}
-		cmd := exec.CommandContext(ctx, bin.bench, args...)
-		address, err := start(cmd, plain)
-		return cmd, address, []string{""}, err
+// A running is a server that listens.
+type running struct {
+	cmd     *exec.Cmd
+	address string
+	before  spent    // when nobody had asked it for anything
+	headers []string // each account's
+	parley  parley   // what it is a replica of
+}
+
+// listen starts a server that says where it listens.
+func listen(cmd *exec.Cmd, address func(line string) string) (r running, err error) {
+	r = running{cmd: cmd, headers: []string{""}}
+	if r.address, err = start(cmd, address); err == nil {
+		r.before, err = spentBy(cmd.Process.Pid)
 	}
-	host, port, err := net.SplitHostPort(backend)
+	return r, err
+}
+
+// startBoth starts a server with a source of its own; stop ends them.
+func startBoth(ctx context.Context, what string, bin binaries, s settings, sc scenario) (server running, stop func(), err error) {
+	source, err := listen(exec.CommandContext(ctx, bin.bench, "source"), plain)
 	if err != nil {
-		return nil, "", nil, err
+		return running{}, nil, err
 	}
+	if what == "relay" {
+		server, err = startRelay(ctx, bin, s, sc, source.address)
+	} else {
+		server, err = startParley(ctx, bin, s, sc, source.address)
+	}
+	if err != nil {
+		end(source.cmd)
+		return running{}, nil, err
+	}
+	fmt.Fprintf(os.Stderr, "  %s …\r", what)
+	return server, func() { end(server.cmd); end(source.cmd) }, nil
+}
+
+func startRelay(ctx context.Context, bin binaries, s settings, sc scenario, backend string) (running, error) {
+	args := []string{"relay", "-backend", backend}
+	if s.profile != "" {
+		args = append(args, "-profile", filepath.Join(s.profile, sc.name+"-relay.prof"))
+	}
+	return listen(exec.CommandContext(ctx, bin.bench, args...), plain)
+}
+
+// startParley starts Parley on an empty database, and makes accounts.
+func startParley(ctx context.Context, bin binaries, s settings, sc scenario, backend string) (running, error) {
 	database := s.database
 	if database == "" {
 		database = "sqlite://" + filepath.Join(bin.folder, sc.name+".db")
 	}
+	p, err := newParley(ctx, bin, database, backend)
+	if err != nil {
+		return running{}, err
+	}
+	r, err := p.start(ctx)
+	if err != nil {
+		return running{}, err
+	}
+	if r.headers, err = signUpAll(ctx, r.address); err != nil {
+		end(r.cmd)
+	}
+	return r, err
+}
+
+// A parley is the settings that all of its replicas have.
+type parley struct {
+	bin      binaries
+	database string
+	keys     string
+	backend  string
+}
+
+// newParley makes keys and empties the database.
+func newParley(ctx context.Context, bin binaries, database, backend string) (parley, error) {
 	keys, err := exec.CommandContext(ctx, bin.parley, "keys", "new").Output()
 	if err != nil {
-		return nil, "", nil, fmt.Errorf("parley keys new: %w", err)
+		return parley{}, fmt.Errorf("parley keys new: %w", err)
 	}
-	if err := empty(ctx, bin, database); err != nil {
-		return nil, "", nil, err
-	}
-	cmd := exec.CommandContext(ctx, bin.parley)
-	cmd.Dir = bin.folder
-	cmd.Env = append(os.Environ(), "PORT=0", "LOG_FORMAT=json", "LOG_LEVEL=info", "DATABASE_URL="+database, "JWT_KEYS="+string(keys),
-		"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST="+host, "GRPC_AI_BACKEND_PORT="+port, "DRAIN_TIMEOUT=1s")
-	address, err := start(cmd, listening)
+	return parley{bin, database, string(keys), backend}, empty(ctx, bin, database)
+}
+
+// start starts a replica.
+func (p parley) start(ctx context.Context) (running, error) {
+	host, port, err := net.SplitHostPort(p.backend)
 	if err != nil {
-		return nil, "", nil, err
+		return running{}, err
 	}
-	var headers []string
+	cmd := exec.CommandContext(ctx, p.bin.parley)
+	cmd.Dir = p.bin.folder
+	cmd.Env = append(os.Environ(), "PORT=0", "LOG_FORMAT=json", "LOG_LEVEL=info", "DATABASE_URL="+p.database, "JWT_KEYS="+p.keys,
+		"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST="+host, "GRPC_AI_BACKEND_PORT="+port, "DRAIN_TIMEOUT=1s")
+	r, err := listen(cmd, listening)
+	r.parley = p
+	return r, err
+}
+
+// signUpAll makes the accounts and returns a header for each.
+func signUpAll(ctx context.Context, address string) (headers []string, err error) {
 	for range accounts {
 		token, err := signUp(ctx, address)
 		if err != nil {
-			return cmd, address, nil, err
+			return nil, err
 		}
 		headers = append(headers, "Authorization: Bearer "+token+"\r\n")
 	}
-	return cmd, address, headers, nil
+	return headers, nil
 }
 
 // accounts is how many users the streams belong to.
@@ -170,10 +226,18 @@ func empty(ctx context.Context, bin binaries, database string) error {
 	}
 }
 
+// password is that of every account.
+const password = "correct horse battery"
+
 // signUp makes an account and returns its access token.
 func signUp(ctx context.Context, address string) (string, error) {
-	body := fmt.Sprintf(`{"email":"bench-%d@example.com","password":"correct horse battery"}`, time.Now().UnixNano())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/v1/auth/signup", strings.NewReader(body))
+	return enter(ctx, address, "signup", fmt.Sprintf("bench-%d@example.com", time.Now().UnixNano()))
+}
+
+// enter signs up or in, and returns the access token.
+func enter(ctx context.Context, address, how, email string) (string, error) {
+	body := fmt.Sprintf(`{"email":%q,"password":%q}`, email, password)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/v1/auth/"+how, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
@@ -191,7 +255,7 @@ func signUp(ctx context.Context, address string) (string, error) {
 		return "", err
 	}
 	if out.AccessToken == "" {
-		return "", errors.New("sign up: " + out.Detail)
+		return "", errors.New(how + ": " + out.Detail)
 	}
 	return out.AccessToken, nil
 }

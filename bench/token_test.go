@@ -56,13 +56,13 @@ func BenchmarkToken(b *testing.B) {
 			go hub.Run(ctx)
 			b.Cleanup(cancel)
 			u := models.User{Email: "bench@example.com", UserName: "bench", PasswordHash: "x"}
-			if err := db.CreateUser(ctx, &u, &models.DeviceSession{SID: "bench", ExpiresAt: time.Now().Add(time.Hour)}); err != nil {
+			if err := db.CreateUser(ctx, &u, &models.DeviceSession{SID: "bench", ExpiresAt: time.Now().Add(time.Hour)}, models.By{}); err != nil {
 				b.Fatal(err)
 			}
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				ex, err := hub.Send(r.Context(), models.NewTurn{UserID: u.ID, Content: fmt.Sprintf("0 %d", b.N)})
 				if err == nil {
-					err = hub.Serve(w, r, u.ID, ex.Reply.ID, "")
+					err = hub.Serve(w, r, stream.Viewer{UserID: u.ID}, ex.Reply.ID, "")
 				}
 				if err != nil {
 					b.Error(err)
@@ -104,7 +104,7 @@ func read(b *testing.B, address, request, body string) {
 	}
 	defer res.Body.Close()
 	c := newClient()
-	if !c.read(res.Body, time.Now()) {
+	if !c.read(res.Body, time.Now(), func(int64) {}) {
 		b.Fatal("the stream broke off")
 	}
 	b.StopTimer()

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"parley/aigrpc"
+	"parley/aigrpc/amandaai"
+	"parley/aigrpc/demo"
+	"parley/aigrpc/gemini"
+	"parley/aigrpc/openai"
+	"parley/aigrpc/provider"
+	"parley/aigrpc/service"
+)
+
+// dialBackend returns the AI backend that is set. It need not be there yet.
+func dialBackend(cfg *Config, log *slog.Logger) (*aigrpc.Client, error) {
+	backend := cfg.backend()
+	if cfg.AIProvider == "grpc" {
+		return aigrpc.Dial(backend)
+	}
+	ai, err := newProvider(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return aigrpc.InProcess(ai, backend.Deadlines, log)
+}
+
+// newProvider returns the provider that is set, of those that this program
+// serves itself.
+func newProvider(cfg *Config) (amandaai.AIServiceServer, error) {
+	switch cfg.AIProvider {
+	case "openai":
+		return openai.New(cfg.openai())
+	case "gemini":
+		return gemini.New(cfg.gemini())
+	default:
+		return demo.New(demo.Config{TokenDelay: cfg.DemoTokenDelay}), nil
+	}
+}
+
+// openai is how a server that speaks as OpenAI does is asked.
+func (c *Config) openai() openai.Config {
+	return openai.Config{
+		BaseURL:      c.OpenAIBaseURL,
+		APIKey:       c.OpenAIKey,
+		Kind:         openai.Kind(c.OpenAIServer),
+		Model:        c.AIModel,
+		AnyModel:     c.AIAnyModel,
+		SystemPrompt: provider.SystemPrompt(c.AISystemPrompt),
+		Temperature:  c.AITemperature,
+		MaxTokens:    int64(c.AIMaxTokens),
+	}
+}
+
+// gemini is how Gemini is asked.
+func (c *Config) gemini() gemini.Config {
+	return gemini.Config{
+		APIKey:       c.GeminiKey,
+		BaseURL:      c.GeminiBaseURL,
+		Model:        c.AIModel,
+		AnyModel:     c.AIAnyModel,
+		SystemPrompt: provider.SystemPrompt(c.AISystemPrompt),
+		Temperature:  c.AITemperature,
+		MaxTokens:    c.AIMaxTokens,
+	}
+}
+
+// aiService is how parley ai is called.
+func (c *Config) aiService(log *slog.Logger) service.Config {
+	return service.Config{
+		Token:        c.AIServiceToken,
+		TLSCert:      c.AIServiceTLSCert,
+		TLSKey:       c.AIServiceTLSKey,
+		DrainTimeout: c.DrainTimeout,
+		Log:          log,
+	}
+}
+
+// checkProvider tries the settings of the provider that is set.
+func (c *configuration) checkProvider() {
+	if c.AIMaxTokens < 0 {
+		c.fault("AI_MAX_TOKENS", "%d is less than nothing; use 0 for the provider's own bound", c.AIMaxTokens)
+	}
+	if c.AIMaxReplies < 0 {
+		c.fault("AI_MAX_REPLIES", "%d is less than nothing; use 0 for any number", c.AIMaxReplies)
+	}
+	if c.AITemperature != nil && (*c.AITemperature < 0 || *c.AITemperature > 2) {
+		c.fault("AI_TEMPERATURE", "%v is not from 0 to 2", *c.AITemperature)
+	}
+	if c.AIServicePort < 0 || c.AIServicePort > 65535 {
+		c.fault("AI_SERVICE_PORT", "%d is not a port; use 1 to 65535, or 0 for any that is free", c.AIServicePort)
+	}
+	switch err := c.aiService(nil).Check(); {
+	case errors.Is(err, service.ErrToken):
+		c.fault("AI_SERVICE_TOKEN", "holds a space, or what is no printable ASCII")
+	case err != nil:
+		c.fault("AI_SERVICE_TLS_CERT", "%s", withoutPackage(err))
+	}
+	switch c.AIProvider {
+	case "demo", "grpc":
+	case "openai":
+		c.checkModel(c.openai().Check(), map[error]string{
+			openai.ErrURL: "OPENAI_BASE_URL", openai.ErrKey: "OPENAI_API_KEY", openai.ErrModel: "AI_MODEL", openai.ErrKind: "OPENAI_SERVER",
+		})
+	case "gemini":
+		c.checkModel(c.gemini().Check(), map[error]string{
+			gemini.ErrURL: "GEMINI_BASE_URL", gemini.ErrKey: "GEMINI_API_KEY", gemini.ErrModel: "AI_MODEL",
+		})
+	default:
+		c.fault("AI_PROVIDER", "%q is not there; use demo, openai, gemini or grpc", c.AIProvider)
+	}
+}
+
+// checkModel blames the setting that a provider's error is about.
+func (c *configuration) checkModel(err error, settings map[error]string) {
+	for of, name := range settings {
+		if errors.Is(err, of) {
+			c.fault(name, "%s", withoutPackage(err))
+		}
+	}
+}
+
+// aiCommand is parley ai.
+func aiCommand() command {
+	return command{
+		name:  "ai",
+		does:  "serve the AI provider that is set as a gRPC service of its own",
+		about: "It listens on HOST and AI_SERVICE_PORT until SIGTERM or SIGINT, and then goes on\nwith its answers for DRAIN_TIMEOUT. Another parley reaches it by AI_PROVIDER=grpc,\nGRPC_AI_BACKEND_HOST and GRPC_AI_BACKEND_PORT.",
+		setup: func(*flag.FlagSet) action { return serveAI },
+	}
+}
+
+// aiSettings are those that parley ai goes by.
+var aiSettings = []string{
+	"HOST", "AI_PROVIDER", "AI_MODEL", "AI_ANY_MODEL", "AI_SYSTEM_PROMPT", "AI_TEMPERATURE", "AI_MAX_TOKENS",
+	"OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_SERVER", "GEMINI_API_KEY", "GEMINI_BASE_URL", "DEMO_TOKEN_DELAY",
+	"AI_SERVICE_PORT", "AI_SERVICE_TOKEN", "AI_SERVICE_TLS_CERT", "AI_SERVICE_TLS_KEY",
+	"DRAIN_TIMEOUT", "LOG_LEVEL", "LOG_FORMAT",
+}
+
+func serveAI(ctx context.Context, p process) error {
+	c := configure(p.environ, p.dotenv)
+	if c.AIProvider == "grpc" {
+		c.fault("AI_PROVIDER", "grpc is a service elsewhere, and this one would only pass on to it; use demo, openai or gemini")
+	}
+	if err := c.need(aiSettings...); err != nil {
+		return err
+	}
+	log := newLogger(p.stderr, &c.Config)
+	ai, err := newProvider(&c.Config)
+	if err != nil {
+		return err
+	}
+	if closer, ok := ai.(io.Closer); ok {
+		defer closer.Close()
+	}
+	server, err := service.New(c.aiService(log), ai)
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.AIServicePort)))
+	if err != nil {
+		return fmt.Errorf("cannot listen; set HOST and AI_SERVICE_PORT: %w", err)
+	}
+	if c.AIServiceToken == "" && !isLoopback(listener.Addr()) {
+		log.Warn("anyone who reaches this port may have answers written; set AI_SERVICE_TOKEN")
+	}
+	log.Info("listening", "url", listener.Addr().String(), "provider", c.AIProvider, "tls", c.AIServiceTLSCert != "")
+	return server.Serve(ctx, listener)
+}
+
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
