@@ -84,7 +84,7 @@ func TestPasswordsAreHashedBesideTheService(t *testing.T) {
 	}
 	signUp(t, s)
 	first := hashing(t, s)
-	want := relative{pid: first.pid, parent: s.cmd.Process.Pid, group: first.pid, nice: 19, command: "/proc/self/exe hash"}
+	want := relative{pid: first.pid, parent: s.cmd.Process.Pid, group: first.pid, nice: 10, command: "/proc/self/exe hash"}
 	if first != want {
 		t.Errorf("got %+v, want %+v", first, want)
 	}

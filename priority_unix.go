@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// lowPriority is the lowest: such a process gets what others leave, and a
-// hundredth of a core where they leave nothing. Replies do not notice a crowd
-// that signs in; on a machine that they fill, the crowd is told to come back.
-const lowPriority = 19
+// lowPriority leaves a process a tenth of a core that others want as well: a
+// crowd that signs in is hardly felt by the replies, and replies that take all
+// there is do not keep everybody out, as the lowest priority (19) would.
+const lowPriority = 10
 
 // giveWay lowers the priority of this process, if it leads a group of its own.
 // On Linux a priority is a thread's; that of the group reaches all of them. Where

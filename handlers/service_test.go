@@ -78,9 +78,10 @@ func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*
 	}
 	s.revoked.Fresh(began)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	// Nothing that one replica does has to wait for a poll.
+	// Nothing that one replica does has to wait for a poll; nor does a machine
+	// that is slow for a second make it doubt its lease.
 	s.hub = stream.NewHub(db, backend, stream.Config{
-		Replica: rand.Text(), PollEvery: time.Hour, MaxStreams: maxStreams,
+		Replica: rand.Text(), PollEvery: time.Hour, Lease: time.Hour, MaxStreams: maxStreams,
 		Revoked: func(v stream.Viewer) bool {
 			return s.revoked.Has(auth.Identity{UserID: v.UserID, SID: v.SID, IssuedAt: v.IssuedAt})
 		},

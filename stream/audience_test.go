@@ -139,7 +139,9 @@ func TestCutOffInTheMiddleOfAnEvent(t *testing.T) {
 		user, chat := newUser(t, db)
 		var out signOut
 		text := strings.Repeat("more than the system keeps for a client ", 1<<18)
-		r := start(t, db, says(text), out.config, func(c *stream.Config) { c.MaxReplyBytes = 16 << 20 })
+		r := start(t, db, says(text), out.config, func(c *stream.Config) {
+			c.MaxReplyBytes, c.Stall = 16<<20, time.Hour
+		})
 		ex := r.send(t, user, chat, "hello")
 		r.await(t, user, ex.Reply.ID)
 		f := r.openAs(t, "lost", user, ex.Reply.ID, fmt.Sprintf("1-%d", len(text)-1))

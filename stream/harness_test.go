@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A backend is a stream.Backend made of a function.
 type backend func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error
