@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/openai/openai-go/v3"
@@ -98,13 +97,10 @@ type Config struct {
 // Check says what New would refuse: ErrURL, ErrKey, ErrModel, ErrKind or
 // nothing.
 func (c Config) Check() error {
-	if c.BaseURL != "" {
-		u, err := url.Parse(c.BaseURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return ErrURL // the URL may hold a password
-		}
+	if c.BaseURL != "" && !provider.IsAddress(c.BaseURL) {
+		return ErrURL // without the URL, which may hold a password
 	}
-	if strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !provider.IsKey(c.APIKey) {
 		return ErrKey
 	}
 	if c.Model == "" {

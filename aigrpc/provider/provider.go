@@ -7,6 +7,7 @@
 package provider
 
 import (
+	"net/url"
 	"strings"
 
 	"parley/aigrpc/amandaai"
@@ -60,7 +61,6 @@ func Conversation(history []*amandaai.Turn, message string) []Turn {
 
 const roleAssistant = "assistant"
 
-// Recent is the later half of a history, by its bytes, and begins with a word
 // Recent is the later half of a history at the most, by its bytes, and begins
 // with a word of the user's.
 func Recent(history []*amandaai.Turn) []*amandaai.Turn {
@@ -79,4 +79,15 @@ func Recent(history []*amandaai.Turn) []*amandaai.Turn {
 		}
 	}
 	return history[from:]
+}
+
+// IsAddress reports whether a base URL is one that can be asked.
+func IsAddress(base string) bool {
+	u, err := url.Parse(base)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// IsKey reports whether a header can hold a key: none at all is one too.
+func IsKey(key string) bool {
+	return !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })
 }
