@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,11 +95,7 @@ func (a *audience) remove(s openStream) {
 func (a *audience) all() []openStream {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	streams := make([]openStream, 0, len(a.streams))
-	for s := range a.streams {
-		streams = append(streams, s)
-	}
-	return streams
+	return slices.AppendSeq(make([]openStream, 0, len(a.streams)), maps.Keys(a.streams))
 }
 
 // Streams counts the streams that are open.

@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,11 +39,7 @@ func (fs *feeds) remove(f *feed) {
 func (fs *feeds) users() []int64 {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	ids := make([]int64, 0, len(fs.of))
-	for id := range fs.of {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.AppendSeq(make([]int64, 0, len(fs.of)), maps.Keys(fs.of))
 }
 
 // each calls do for the feeds of one user, or of all where userID is 0.
