@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,9 +55,8 @@ func newSource(t testing.TB, dialect, tables string) *source {
 		s.url = modelstest.EmptyURL(t, dialect)
 		s.db, err = sql.Open("pgx", s.url)
 	} else {
-		path := filepath.Join(t.TempDir(), "service.db")
-		s.url = "sqlite://" + path
-		s.db, err = sql.Open(sqliteshim.ShimName, path)
+		s.url = modelstest.EmptyURL(t, dialect)
+		s.db, err = sql.Open(sqliteshim.ShimName, strings.TrimPrefix(s.url, "sqlite://"))
 	}
 	if err != nil {
 		t.Fatal(err)

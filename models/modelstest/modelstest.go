@@ -60,7 +60,7 @@ func EmptyURL(tb testing.TB, dialect string) string {
 	if dialect == models.Postgres {
 		return cluster(tb).database(tb, "template0")
 	}
-	return "sqlite://" + filepath.Join(tb.TempDir(), "parley.db")
+	return "sqlite://" + filepath.Join(sqliteDir(tb), "parley.db")
 }
 
 // PooledURL is URL for PostgreSQL behind PgBouncer in transaction mode, with two
@@ -91,9 +91,11 @@ func open(tb testing.TB, url string) *models.DB {
 	return db
 }
 
+func newSQLiteDir() (string, error) { return os.MkdirTemp(temporary(), "parley-sqlite-") }
+
 // migratedFile is the content of a migrated, empty SQLite database.
 var migratedFile = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "parley-sqlite-")
+	dir, err := newSQLiteDir()
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +113,26 @@ func sqliteURL(tb testing.TB) string {
 	if err != nil {
 		tb.Fatalf("modelstest: %v", err)
 	}
-	path := filepath.Join(tb.TempDir(), "parley.db")
+	path := filepath.Join(sqliteDir(tb), "parley.db")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		tb.Fatalf("modelstest: %v", err)
 	}
 	return "sqlite://" + path
+}
+
+// sqliteDir is a folder that lives as long as the test.
+func sqliteDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := newSQLiteDir()
+	if err != nil {
+		tb.Fatalf("modelstest: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Errorf("modelstest: %v", err)
+		}
+	})
+	return dir
 }
 
 // migrate makes the tables of a database that nobody else uses, and lets it go.

@@ -37,7 +37,7 @@ func newFolder() (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := os.TempDir()
+	base := temporary()
 	if len(base)+len(dirPrefix)+10 > maxSocketDir || (owner != nil && !isOpenToAll(base)) {
 		base = "/tmp"
 	}
