@@ -198,6 +198,16 @@ func (s *service) do(c call) answer {
 	if err != nil {
 		s.t.Errorf("%s %s: %v", c.method, c.path, err)
 	}
+	// A stream may be read to its end before its line is in the access log, which
+	// would then stand behind those of later requests.
+	line := `"request_id":"` + a.header.Get("X-Request-Id") + `"`
+	for late := time.Now().Add(10 * time.Second); err == nil && !strings.Contains(s.log.String(), line); {
+		if time.Now().After(late) {
+			s.t.Errorf("%s %s is not in the access log", c.method, c.path)
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return a
 }
 
