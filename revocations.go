@@ -24,9 +24,38 @@ const (
 type revocationFeed struct {
 	db   *models.DB
 	set  *auth.Revoked
-	hub  *stream.Hub
+	hub  *stream.Hub // set before the first reading
 	log  *slog.Logger
 	last int64 // id of the latest that was read
+
+	told chan struct{} // there is more to read
+}
+
+func newRevocationFeed(db *models.DB, set *auth.Revoked, log *slog.Logger) *revocationFeed {
+	return &revocationFeed{db: db, set: set, log: log, told: make(chan struct{}, 1)}
+}
+
+// tell has the feed read soon. It never blocks.
+func (f *revocationFeed) tell() {
+	select {
+	case f.told <- struct{}{}:
+	default:
+	}
+}
+
+// run reads at that interval, and when it is told, until ctx ends.
+func (f *revocationFeed) run(ctx context.Context, interval time.Duration) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-f.told:
+		}
+		f.read(ctx)
+	}
 }
 
 // read reads what was revoked since the last reading. Where that fails, the set

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,8 +26,8 @@ func TestARevocationIsReadOnceAndAnOutageMakesTheSetStale(t *testing.T) {
 		logger := newLogger(&log, &Config{})
 		now := time.Now()
 		set := auth.NewRevoked(func() time.Time { return now })
-		hub := stream.NewHub(db, nil, stream.Config{Replica: "one", Revoked: revokes(set)}, logger)
-		feed := &revocationFeed{db: db, set: set, hub: hub, log: logger}
+		feed := newRevocationFeed(db, set, logger)
+		feed.hub = stream.NewHub(db, nil, stream.Config{Replica: "one", Revoked: revokes(set)}, logger)
 		caller := auth.Identity{UserID: u.ID, SID: "S1", IssuedAt: now}
 
 		if !set.Stale() {
@@ -63,4 +65,54 @@ func TestARevocationIsReadOnceAndAnOutageMakesTheSetStale(t *testing.T) {
 			t.Errorf("without the database: got %d warnings, want 1:\n%s", got, &log)
 		}
 	})
+}
+
+// A replica that polls once an hour hears of it from the other one.
+func TestAReplicaIsToldThatSessionsHaveEnded(t *testing.T) {
+	t.Parallel()
+	url := modelstest.URL(t, models.Postgres)
+	replica := func(name string) *revocationFeed {
+		db, err := models.Open(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logger := newLogger(t.Output(), &Config{})
+		feed := newRevocationFeed(db, auth.NewRevoked(time.Now), logger)
+		feed.hub = stream.NewHub(db, nil, stream.Config{
+			Replica: name, PollEvery: time.Hour, Revoked: revokes(feed.set), SessionsEnded: feed.tell,
+		}, logger)
+		ctx, stop := context.WithCancel(context.Background())
+		var loops sync.WaitGroup
+		loops.Go(func() { feed.hub.Run(ctx) })
+		loops.Go(func() { feed.run(ctx, time.Hour) })
+		t.Cleanup(func() {
+			stop()
+			loops.Wait()
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return feed
+	}
+	await := func(what string, met func() bool) {
+		t.Helper()
+		for late := time.Now().Add(10 * time.Second); !met(); time.Sleep(time.Millisecond) {
+			if time.Now().After(late) {
+				t.Fatal(what)
+			}
+		}
+	}
+	one, two := replica("one"), replica("two")
+	await("it does not read as it begins to listen", func() bool { return !two.set.Stale() })
+	u := models.User{Email: "you@example.com", UserName: "you", PasswordHash: "x"}
+	session := models.DeviceSession{SID: "S1", ExpiresAt: time.Now().Add(time.Hour)}
+	if err := one.db.CreateUser(t.Context(), &u, &session, models.By{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.db.EndSession(t.Context(), "S1", time.Minute, models.By{}); err != nil {
+		t.Fatal(err)
+	}
+	one.hub.TellSessionsEnded(t.Context())
+	caller := auth.Identity{UserID: u.ID, SID: "S1", IssuedAt: time.Now()}
+	await("the other replica was not told", func() bool { return two.set.Has(caller) })
 }

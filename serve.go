@@ -48,7 +48,9 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, backend.Close()) }()
 
 	revoked := auth.NewRevoked(time.Now)
-	hub := newHub(&cfg, db, backend, revoked, log)
+	feed := newRevocationFeed(db, revoked, log)
+	hub := newHub(&cfg, db, backend, feed, log)
+	feed.hub = hub
 	api := handlers.New(handlers.Config{
 		DB:             db,
 		Tokens:         tokens,
@@ -70,9 +72,8 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	defer stop()
-	feed := &revocationFeed{db: db, set: revoked, hub: hub, log: log}
 	feed.read(ctx) // before the first request
-	loops.Go(func() { every(running, readRevocationsEvery, func() { feed.read(running) }) })
+	loops.Go(func() { feed.run(running, readRevocationsEvery) })
 	loops.Go(func() { hub.Run(running) })
 	loops.Go(func() { outbox.Run(running) })
 	loops.Go(func() { followKeys(running, source, tokens, log) })
@@ -83,7 +84,7 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 }
 
 // newHub returns what carries the replies, of which this process is one replica.
-func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, revoked *auth.Revoked, log *slog.Logger) *stream.Hub {
+func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, feed *revocationFeed, log *slog.Logger) *stream.Hub {
 	return stream.NewHub(db, backend, stream.Config{
 		Replica:         rand.Text(),
 		ContextBytes:    cfg.AIContextBytes,
@@ -94,7 +95,8 @@ func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, revoked *auth.Re
 		DailyTokenLimit: cfg.DailyTokenLimit,
 		ReserveTokens:   cfg.reserveTokens(),
 		Titles:          cfg.AITitles && cfg.AIProvider != "demo", // which is no model
-		Revoked:         revokes(revoked),
+		Revoked:         revokes(feed.set),
+		SessionsEnded:   feed.tell,
 	}, log)
 }
 

@@ -131,7 +131,7 @@ func (s *server) refresh(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case rotation == models.Reused:
-		s.forget(asked.SID)
+		s.forget(r.Context(), asked.SID)
 		return errReusedRefresh
 	case device.UserID != asked.UserID:
 		return errInvalidRefresh

@@ -76,7 +76,7 @@ func (s *server) setUser(w http.ResponseWriter, r *http.Request, caller auth.Ide
 	if err != nil {
 		return err
 	}
-	s.forget(sids...)
+	s.forget(r.Context(), sids...)
 	user, err := s.db.UserSummary(r.Context(), id)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *server) removeUser(w http.ResponseWriter, r *http.Request, caller auth.
 func (s *server) forgetUser(ctx context.Context, userID int64, deleted models.Deleted) {
 	at := now()
 	s.revoked.Add("", userID, at, at.Add(s.accessTTL))
-	s.forget(deleted.SIDs...)
+	s.forget(ctx, deleted.SIDs...)
 	for _, messageID := range deleted.Running {
 		s.hub.Forget(ctx, messageID)
 	}
@@ -130,7 +130,7 @@ func (s *server) deleteAllUsers(w http.ResponseWriter, r *http.Request, caller a
 	if err != nil {
 		return err
 	}
-	s.forget(deleted.SIDs...)
+	s.forget(ctx, deleted.SIDs...)
 	for _, messageID := range deleted.Running {
 		s.hub.Forget(ctx, messageID)
 	}

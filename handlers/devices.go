@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 
 	"parley/auth"
@@ -20,13 +21,16 @@ func viewer(caller auth.Identity) stream.Viewer {
 }
 
 // forget refuses the access tokens of device sessions that have ended, and ends
-// their streams: here at once, on the other replicas when they read of it.
-func (s *server) forget(sids ...string) {
+// their streams: here at once, on the other replicas as they are told.
+func (s *server) forget(ctx context.Context, sids ...string) {
 	at := now()
 	for _, sid := range sids {
 		s.revoked.Add(sid, 0, at, at.Add(s.accessTTL))
 	}
 	s.hub.CutOff()
+	if len(sids) > 0 {
+		s.hub.TellSessionsEnded(ctx)
+	}
 }
 
 // listDevices answers GET /auth/devices, the one that was used last first.
@@ -54,7 +58,7 @@ func (s *server) removeDevice(w http.ResponseWriter, r *http.Request, caller aut
 	if err != nil {
 		return err
 	}
-	s.forget(sid)
+	s.forget(r.Context(), sid)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -93,7 +97,7 @@ func (s *server) endSession(r *http.Request, sid string, userID int64) error {
 	if err := s.db.EndSession(r.Context(), sid, s.accessTTL, by(r, userID)); err != nil {
 		return err
 	}
-	s.forget(sid)
+	s.forget(r.Context(), sid)
 	return nil
 }
 
@@ -106,6 +110,6 @@ func (s *server) logoutAll(w http.ResponseWriter, r *http.Request, caller auth.I
 	if err != nil {
 		return err
 	}
-	s.forget(sids...)
+	s.forget(r.Context(), sids...)
 	return reply(w, http.StatusOK, said{"Signed out everywhere."})
 }

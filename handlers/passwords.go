@@ -63,7 +63,7 @@ func (s *server) changePassword(w http.ResponseWriter, r *http.Request, caller a
 	if err != nil {
 		return err
 	}
-	s.forget(ended...)
+	s.forget(r.Context(), ended...)
 	return reply(w, http.StatusOK, said{"Password changed; other devices were signed out."})
 }
 

@@ -111,6 +111,6 @@ func (s *server) reset(r *http.Request, token, password string) error {
 		return err
 	}
 	infoOf(r).userID = userID
-	s.forget(ended...)
+	s.forget(r.Context(), ended...)
 	return nil
 }

@@ -29,11 +29,18 @@ type Config struct {
 	// Revoked tells whether a viewer was signed out [nil: nobody ever is]. It is
 	// asked as a stream opens, and of every open one by CutOff.
 	Revoked func(Viewer) bool
+
+	// SessionsEnded is called when another replica says that device sessions have
+	// ended, or may have said so unheard. It must not block [nothing is done].
+	SessionsEnded func()
 }
 
 func (c *Config) setDefaults() {
 	if c.MaxReplyBytes == 0 {
 		c.MaxReplyBytes = 1 << 20
+	}
+	if c.SessionsEnded == nil {
+		c.SessionsEnded = func() {}
 	}
 	if c.ReserveTokens == 0 {
 		c.ReserveTokens = 1024

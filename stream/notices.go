@@ -17,6 +17,7 @@ const (
 	noticeGone  = "gone"  // these replies were deleted
 	noticeFree  = "free"  // these replies were let go of
 	noticeUser  = "user"  // something was stored for these users
+	noticeEnded = "ended" // device sessions were; of no id
 )
 
 // maxTold is how many ids one notice has at the most.
@@ -49,8 +50,13 @@ func (h *Hub) listen(ctx context.Context) {
 	})
 }
 
+// TellSessionsEnded has the other replicas learn at once that device sessions
+// have ended.
+func (h *Hub) TellSessionsEnded(ctx context.Context) { h.tell(ctx, noticeEnded, 0) }
+
 // readAll has all read that happened elsewhere.
 func (h *Hub) readAll() {
+	h.config.SessionsEnded()
 	h.feeds.each(0, func(f *feed) { f.wake(true) })
 	for _, r := range h.all(false) {
 		h.refresh(r)
@@ -92,6 +98,9 @@ func (h *Hub) hear(notice string) {
 			continue
 		case noticeFree:
 			signal(h.free)
+			continue
+		case noticeEnded:
+			h.config.SessionsEnded()
 			continue
 		}
 		r := h.lookup(id)
