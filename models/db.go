@@ -34,6 +34,7 @@ type DB struct {
 	// On PostgreSQL both are the same pool.
 	read, write *bun.DB
 	dialect     string
+	writer      *writer         // of SQLite's transactions
 	listen      *pgx.ConnConfig // how Listen connects; nil on SQLite
 }
 
@@ -91,22 +92,22 @@ func (d *DB) Bun() *bun.DB { return bun.NewDB(d.write.DB, d.write.Dialect()) }
 func (d *DB) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 // inTx runs fn in one transaction and commits it if fn returns nil. On SQLite
-// it holds the only write lock from the start (BEGIN IMMEDIATE); on PostgreSQL
-// it is READ COMMITTED. It is rolled back when fn fails or panics. A transaction
-// that loses a deadlock or a race is run again, so fn may be called several
-// times and must leave nothing behind but rows and what it sets anew each time.
-// Errors are classified.
+// it holds the only write lock from the start (BEGIN IMMEDIATE), those that wait
+// for it share a commit, and fn's context does not end with the caller's; on
+// PostgreSQL it is READ COMMITTED. It is rolled back when fn fails or panics. A
+// transaction that loses a deadlock or a race is run again, so fn may be called
+// several times and must leave nothing behind but rows and what it sets anew each
+// time. Errors are classified.
 //
 // fn uses tx for every statement: on SQLite d.write would wait for itself.
 func (d *DB) inTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
 	timed, cancel := withQueryTimeout(ctx)
 	defer cancel()
-	var opts *sql.TxOptions
-	if d.dialect == Postgres {
-		opts = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	if d.dialect == SQLite {
+		return classify(ctx, d.writeTogether(timed, fn))
 	}
 	for attempt := 1; ; attempt++ {
-		err := d.write.RunInTx(timed, opts, fn)
+		err := d.write.RunInTx(timed, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)
 		if !retryable(err) || attempt == txAttempts {
 			return classify(ctx, err)
 		}

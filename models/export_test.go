@@ -23,3 +23,10 @@ func (d *DB) Read() *bun.DB { return d.read }
 func (d *DB) Pools() map[string]*sql.DB {
 	return map[string]*sql.DB{"read": d.read.DB, "write": d.write.DB}
 }
+
+// TransactionsWaiting is how many wait for SQLite's writer.
+func (d *DB) TransactionsWaiting() int {
+	d.writer.mu.Lock()
+	defer d.writer.mu.Unlock()
+	return len(d.writer.waiting)
+}

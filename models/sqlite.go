@@ -56,7 +56,7 @@ func openSQLite(ctx context.Context, escaped string) (*DB, error) {
 		db := bun.NewDB(pool, sqliteDialect{sqlitedialect.New()}, bun.WithDiscardUnknownColumns())
 		return db.WithQueryHook(statementTimeout{})
 	}
-	return &DB{read: hooked(read), write: hooked(write), dialect: SQLite}, nil
+	return &DB{read: hooked(read), write: hooked(write), dialect: SQLite, writer: new(writer)}, nil
 }
 
 // sqlitePath is the absolute path that stands behind sqlite://.
