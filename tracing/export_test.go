@@ -1,0 +1,7 @@
+package tracing
+
+// For tests.
+var (
+	Statement = statement
+	Summary   = summary
+)
