@@ -47,7 +47,7 @@ SELECT 'table ' || name FROM tables
 UNION ALL
 SELECT 'column ' || tbl || '.' || name || ' ' ||
 	CASE type WHEN 'INTEGER' THEN 'integer' WHEN 'BIGINT' THEN 'integer' WHEN 'TEXT' THEN 'text'
-		WHEN 'BOOLEAN' THEN 'boolean' WHEN 'TIMESTAMP' THEN 'time' ELSE type END ||
+		WHEN 'BOOLEAN' THEN 'boolean' WHEN 'TIMESTAMP' THEN 'time' WHEN 'BLOB' THEN 'bytes' ELSE lower(type) END ||
 	CASE WHEN "notnull" OR pk THEN ' not null' ELSE '' END ||
 	coalesce(' default ' || lower(dflt_value), '')
 FROM columns
@@ -74,7 +74,7 @@ WITH indexes AS (
 SELECT 'table ' || table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_name <> 'bun_migrations'
 UNION ALL
 SELECT 'column ' || table_name || '.' || column_name || ' ' ||
-	CASE data_type WHEN 'bigint' THEN 'integer' WHEN 'timestamp with time zone' THEN 'time' ELSE data_type END ||
+	CASE data_type WHEN 'bigint' THEN 'integer' WHEN 'timestamp with time zone' THEN 'time' WHEN 'bytea' THEN 'bytes' ELSE data_type END ||
 	CASE is_nullable WHEN 'NO' THEN ' not null' ELSE '' END ||
 	coalesce(' default ' || lower(column_default), '')
 FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'bun_migrations'
@@ -226,6 +226,10 @@ func TestQueriesAreAnsweredByAnIndex(t *testing.T) {
 		"the mails that wait for a user": {
 			"DELETE FROM mails WHERE user_id = 1 AND kind = 'reset_password'",
 			"mails_user_id_idx",
+		},
+		"the recordings that lapsed": {
+			"DELETE FROM uploads WHERE expires_at < '2026-01-01 00:00:00+00:00'",
+			"uploads_expires_at_idx",
 		},
 		"the events that lapsed": {
 			"SELECT user_id, seq FROM user_events WHERE created_at < '2026-01-01 00:00:00+00:00'",

@@ -14,6 +14,7 @@ type Restart struct {
 	Attempt     int    // whose ids are sent from here on
 	SharedBytes int64  // ids of earlier attempts up to here hold for this one too
 	Text        string // as far as it is known
+	Spoken      bool   // there is a Speech of it
 }
 
 // RestartReply stores a Restart, in place of what was saved of the text. Errors
@@ -34,6 +35,11 @@ func (d *DB) RestartReply(ctx context.Context, restart Restart) error {
 		}
 		if _, err := tx.NewRaw("DELETE FROM reply_chunks WHERE message_id = ?", restart.MessageID).Exec(ctx); err != nil {
 			return err
+		}
+		if restart.Spoken {
+			if err := restartSpeech(ctx, tx, restart); err != nil {
+				return err
+			}
 		}
 		if restart.Text == "" {
 			return nil

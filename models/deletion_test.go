@@ -25,6 +25,8 @@ var ownTables = map[string]string{
 	"password_resets":  "user_id = ?0",
 	"usage":            "user_id = ?0",
 	"usage_days":       "user_id = ?0",
+	"uploads":          "user_id = ?0",
+	"upload_chunks":    "upload_id IN (SELECT id FROM uploads WHERE user_id = ?0)",
 	"mails":            "user_id = ?0",
 }
 
@@ -50,6 +52,7 @@ func TestAUserIsDeletedWithAllThatItHas(t *testing.T) {
 			wantEqual(t, saved, []int64{running.Reply.ID})
 			must(t, db.RequestReset(t.Context(), u.Email, models.By{}))
 			must(t, db.SetReset(t.Context(), u.ID, u.Email, time.Now().Add(time.Hour)))
+			add(t, db, newUpload(t, db, u.ID), noise(10))
 			return had{u, running, func() map[string]int {
 				rows := make(map[string]int)
 				for table, where := range ownTables {

@@ -56,3 +56,12 @@ func (d *DB) ExportAudit(ctx context.Context, userID, afterID int64, limit int) 
 		Order("id").Limit(int64(limit)).Scan(ctx)
 	return entries, classify(ctx, err)
 }
+
+// ExportUploads returns the recordings of a user that are stored for a while,
+// without their bytes.
+func (d *DB) ExportUploads(ctx context.Context, userID, afterID int64, limit int) ([]Upload, error) {
+	var us []Upload
+	err := d.read.NewRaw("SELECT * FROM uploads WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?", userID, afterID, limit).
+		Scan(ctx, &us)
+	return us, classify(ctx, err)
+}

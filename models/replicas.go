@@ -119,9 +119,10 @@ func (d *DB) ReleaseReply(ctx context.Context, messageID int64, fence int, owner
 const deadReplicas = time.Hour
 
 // PurgeExpired deletes what has no effect any more: idempotency keys after 24 h,
-// revocations an hour past their end, device sessions and password resets past
-// theirs, quotas that are whole again, entries of the audit after auditKeep,
-// replicas long dead, events after 15 minutes.
+// revocations an hour past their end, device sessions, password resets and uploads
+// past theirs, quotas that are whole again, entries of the audit after auditKeep,
+// replicas long dead, events after 15 minutes, the audio of replies an hour after
+// its end.
 func (d *DB) PurgeExpired(ctx context.Context, now time.Time, auditKeep time.Duration) error {
 	now = d.stamp(now)
 	for _, purge := range []struct {
@@ -132,10 +133,13 @@ func (d *DB) PurgeExpired(ctx context.Context, now time.Time, auditKeep time.Dur
 		{"DELETE FROM revocations WHERE expires_at <= ?0", now.Add(-lapsedRevocations)},
 		{"DELETE FROM device_sessions WHERE expires_at <= ?0", now},
 		{"DELETE FROM password_resets WHERE expires_at <= ?0", now},
+		{"DELETE FROM uploads WHERE expires_at <= ?0", now},
 		{d.purgeThrottles(), now.UnixMicro()},
 		{"DELETE FROM audit_entries WHERE at < ?0", now.Add(-auditKeep)},
 		{"DELETE FROM replicas WHERE lease_until < ?0", now.Add(-deadReplicas)},
 		{purgeEvents, now.Add(-eventLifetime)},
+		{purgeAudio, now.Add(-audioLifetime)},
+		{purgeSpeeches, now.Add(-audioLifetime)},
 	} {
 		if _, err := d.write.NewRaw(purge.statement, purge.before).Exec(ctx); err != nil {
 			return classify(ctx, err)

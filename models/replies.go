@@ -58,6 +58,7 @@ type Progress struct {
 	Title         string
 	Running       *RunningReply // nil once it has ended
 	Text          string        // the text from the offset that was asked for, as far as it is saved
+	Speech        *Speech       // without UserID, Owner and Fence; nil for text alone
 }
 
 // FinishReply ends a reply, and counts what it has used. ErrStaleOwner if it has another owner,
@@ -135,13 +136,14 @@ func (d *DB) RepliesProgress(ctx context.Context, from map[int64]int64) (map[int
 	err := d.read.NewRaw(`
 		WITH asked (message_id, start) AS (?)
 		SELECT m.*, chats.user_id, chats.title, r.owner, r.fence, r.saved_bytes, r.stop_requested_at, r.watched_until, r.started_at,
+			s.attempt AS speech_attempt, s.pieces AS speech_pieces, s.state AS speech_state, s.name, s.speed, s.format,
 			asked.start AS asked_start,
 			(SELECT max(id) FROM messages WHERE chat_id = m.chat_id AND id < m.id AND role = 'user') AS user_message_id,
 			(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= asked.start) AS text_start,
 			(SELECT string_agg(text, '' ORDER BY start) FROM reply_chunks WHERE message_id = m.id AND start >= COALESCE(
 				(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= asked.start), 0)) AS text
 		FROM asked JOIN messages m ON m.id = asked.message_id JOIN chats ON chats.id = m.chat_id
-			LEFT JOIN replies r ON r.message_id = m.id
+			LEFT JOIN replies r ON r.message_id = m.id LEFT JOIN speeches s ON s.message_id = m.id
 		WHERE m.role = 'assistant'`, d.read.NewValues(&ask)).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, err)
@@ -165,13 +167,22 @@ type progressRow struct {
 	StopRequestedAt *time.Time
 	WatchedUntil    *time.Time
 	StartedAt       time.Time
-	AskedStart      int64
-	TextStart       int64
-	Text            string
+	SpeechAttempt   int
+	SpeechPieces    int
+	SpeechState     *string
+	Voice
+	AskedStart int64
+	TextStart  int64
+	Text       string
 }
 
 func (row progressRow) progress() Progress {
 	p := Progress{Message: row.Message, UserID: row.UserID, UserMessageID: row.UserMessageID, Title: row.Title}
+	if row.SpeechState != nil {
+		p.Speech = &Speech{
+			MessageID: row.ID, Voice: row.Voice, Attempt: row.SpeechAttempt, Pieces: row.SpeechPieces, State: *row.SpeechState,
+		}
+	}
 	if row.Owner == nil {
 		p.Text = p.Message.Content[min(row.AskedStart, int64(len(p.Message.Content))):]
 		return p

@@ -19,6 +19,12 @@ type NewTurn struct {
 	Key     *IdempotencyKey
 	Budget  Budget
 
+	// The recording that this is the transcript of, with the fence of who owns
+	// it; 0: there is none.
+	UploadID, UploadFence int64
+
+	Voice *Voice // nil: the reply is text alone
+
 	// Stored, if not nil, is called inside the transaction when only its commit
 	// is missing, and must not wait. It is called again if all was taken back
 	// and done over; what counts is what AppendTurn returns.
@@ -32,6 +38,8 @@ type Exchange struct {
 	Reply    Message
 	Replayed bool // it was stored before, under the same key
 	Followed bool // somebody follows what happens to the user, as FollowUsers said; not known of one that is Replayed
+
+	SpeechFence int64 // of the owner of the reply's Speech; 0: it is text alone, or Replayed
 }
 
 // AppendTurn stores the user's message and an empty reply that Owner is to
@@ -44,8 +52,8 @@ type Exchange struct {
 // its messages were deleted since, ErrKeyReused if the body differs. A
 // *DailyLimit if the Budget has one and the reply might exceed it: what is set
 // aside for all replies that run, and what was used, never do together, however
-// many are sent at once. Errors as of Chat; ErrNotFound too if there is no such
-// user.
+// many are sent at once. ErrStaleOwner if the recording has another owner: it
+// becomes one turn. Errors as of Chat; ErrNotFound too if there is no such user.
 func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	insert := d.insertTurnSQLite
 	if d.dialect == Postgres {
@@ -59,7 +67,13 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 			if err != nil {
 				return err
 			}
-			if ex, err = insert(ctx, tx, args); err == nil && turn.Stored != nil {
+			if ex, err = insert(ctx, tx, args); err == nil {
+				err = turn.useUpload(ctx, tx, ex.Reply.ID)
+			}
+			if err == nil {
+				ex.SpeechFence, err = turn.beginSpeech(ctx, tx, ex.Reply.ID, args.Now)
+			}
+			if err == nil && turn.Stored != nil {
 				turn.Stored(ex)
 			}
 			return err

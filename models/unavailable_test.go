@@ -166,7 +166,38 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"LatestEvents":   func(ctx context.Context, db *models.DB) error { _, err := db.LatestEvents(ctx, []int64{1}); return err },
 	"FollowUsers":    func(ctx context.Context, db *models.DB) error { return db.FollowUsers(ctx, []int64{1}, time.Second) },
 	"RunningReplies": func(ctx context.Context, db *models.DB) error { _, err := db.RunningReplies(ctx, 1); return err },
-	"PurgeExpired":   func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now(), time.Hour) },
+	"CreateUpload": func(ctx context.Context, db *models.DB) error {
+		_, _, err := db.CreateUpload(ctx, models.NewUpload{UserID: 1, Most: 1})
+		return err
+	},
+	"Upload":       func(ctx context.Context, db *models.DB) error { _, err := db.Upload(ctx, 1, 1); return err },
+	"DeleteUpload": func(ctx context.Context, db *models.DB) error { return db.DeleteUpload(ctx, 1, 1) },
+	"AppendChunk": func(ctx context.Context, db *models.DB) error {
+		_, err := db.AppendChunk(ctx, models.NewChunk{UserID: 1, UploadID: 1, Data: []byte{1}})
+		return err
+	},
+	"UploadHead": func(ctx context.Context, db *models.DB) error { _, err := db.UploadHead(ctx, 1); return err },
+	"CompleteUpload": func(ctx context.Context, db *models.DB) error {
+		_, err := db.CompleteUpload(ctx, models.Completion{UserID: 1, UploadID: 1})
+		return err
+	},
+	"TakeUpload":  func(ctx context.Context, db *models.DB) error { _, err := db.TakeUpload(ctx, 1, 1, "me"); return err },
+	"UploadPiece": func(ctx context.Context, db *models.DB) error { _, _, err := db.UploadPiece(ctx, 1, 1, 0); return err },
+	"EndTry": func(ctx context.Context, db *models.DB) error {
+		return db.EndTry(ctx, models.UploadEnd{UploadID: 1, Fence: 1, Dropped: true})
+	},
+	"OrphanedUploads": func(ctx context.Context, db *models.DB) error {
+		_, err := db.OrphanedUploads(ctx, "me", 1, 1)
+		return err
+	},
+	"ChatIdle": func(ctx context.Context, db *models.DB) error { return db.ChatIdle(ctx, 1) },
+	"KeyedExchange": func(ctx context.Context, db *models.DB) error {
+		_, err := db.KeyedExchange(ctx, 1, models.IdempotencyKey{Key: "k"})
+		return err
+	},
+	"Exchange":      func(ctx context.Context, db *models.DB) error { _, err := db.Exchange(ctx, 1, 1); return err },
+	"ExportUploads": func(ctx context.Context, db *models.DB) error { _, err := db.ExportUploads(ctx, 1, 0, 1); return err },
+	"PurgeExpired":  func(ctx context.Context, db *models.DB) error { return db.PurgeExpired(ctx, time.Now(), time.Hour) },
 }
 
 func TestStorageTroubleIsUnavailableAndNothingElse(t *testing.T) {

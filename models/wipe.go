@@ -32,8 +32,9 @@ const WipePause = clockMargin + time.Second
 // wipeTimeout bounds each of the steps.
 const wipeTimeout = time.Minute
 
-// SignOutAll ends all device sessions, revokes all access tokens, and asks for a
-// stop of all replies: it returns the revocation and the replies' ids.
+// SignOutAll ends all device sessions, revokes all access tokens, asks for a stop
+// of all replies, and ends what is spoken of them: it returns the revocation and
+// the replies' ids.
 func (d *DB) SignOutAll(ctx context.Context, accessTTL time.Duration, by By) (Revocation, []int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, wipeTimeout)
 	defer cancel()
@@ -48,6 +49,12 @@ func (d *DB) SignOutAll(ctx context.Context, accessTTL time.Duration, by By) (Re
 		if err != nil {
 			return err
 		}
+		var spoken []int64
+		err = tx.NewRaw(stopSpeeches+" RETURNING message_id", SpeechStopped, SpeechRunning, nil, d.now()).Scan(ctx, &spoken)
+		if err != nil {
+			return err
+		}
+		running = append(running, spoken...)
 		if err := d.audit(ctx, tx, by, "sessions.ended", 0, "of all users"); err != nil {
 			return err
 		}
@@ -63,15 +70,15 @@ func (d *DB) SignOutAll(ctx context.Context, accessTTL time.Duration, by By) (Re
 		return Revocation{}, nil, err
 	}
 	slices.Sort(running)
-	return all, running, nil
+	return all, slices.Compact(running), nil
 }
 
 // wiped are the tables that DeleteAllUsers empties, in the order in which writers
 // lock them. Whatever else refers to one of them is emptied too. mails has no
 // part in it: an id of a mail that is being sent must not be given out again.
 var wiped = []string{
-	"chats", "replies", "messages", "reply_chunks", "idempotency_keys", "usage", "usage_days", "user_events",
-	"device_sessions", "password_resets", "stream_counts", "imported_chats", "imported_users", "imports", "search_queue", "users",
+	"chats", "replies", "messages", "reply_chunks", "speeches", "reply_audio", "idempotency_keys", "usage", "usage_days", "user_events",
+	"uploads", "upload_chunks", "device_sessions", "password_resets", "stream_counts", "imported_chats", "imported_users", "imports", "search_queue", "users",
 }
 
 // DeleteAllUsers deletes all accounts, administrators too, with all that belongs

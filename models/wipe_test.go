@@ -47,6 +47,7 @@ func TestAWipe(t *testing.T) {
 		must(t, err)
 		must(t, db.RequestReset(t.Context(), u.Email, models.By{}))
 		must(t, db.SetReset(t.Context(), u.ID, "hash", time.Now().Add(time.Hour)))
+		old := add(t, db, newUpload(t, db, u.ID), noise(10))
 		_, err = db.ShareStreamCounts(t.Context(), "replica-1", map[int64]int64{u.ID: 3})
 		must(t, err)
 		_, err = db.Count(t.Context(), []models.Limit{{Key: "k", Quota: 5, Window: time.Hour}})
@@ -97,6 +98,10 @@ func TestAWipe(t *testing.T) {
 		next, session := newUser(t, db)
 		turn := send(t, db, value(t)(createChat(t, db, next.ID)), "question")
 		wantEqual(t, []int64{next.ID, session.ID, turn.Chat.ID, turn.User.ID, turn.Reply.ID}, []int64{1, 1, 1, 1, 2})
+		// Who still transcribes a recording of before does not write into another one.
+		if u := newUpload(t, db, next.ID); u.ID != old.ID || u.Fence == old.Fence {
+			t.Errorf("the upload after the wipe is %d with fence %d, before it %d with %d", u.ID, u.Fence, old.ID, old.Fence)
+		}
 		must(t, db.EndSession(t.Context(), session.SID, accessTTL, models.By{}))
 		rs, err = db.Revocations(t.Context(), rs[0].ID)
 		must(t, err)

@@ -1,0 +1,2 @@
+DROP TABLE reply_audio;
+DROP TABLE speeches;
