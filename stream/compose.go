@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 	"unicode/utf8"
 
 	"parley/models"
@@ -92,6 +93,9 @@ func (c *composition) take(chunk Chunk) error {
 		return err
 	}
 	text := chunk.Text
+	if text != "" {
+		c.note(time.Now())
+	}
 	if n := min(len(text), len(c.expected)); n > 0 {
 		if text[:n] != c.expected[:n] {
 			return errDiffers
@@ -105,6 +109,12 @@ func (c *composition) take(chunk Chunk) error {
 		c.ending.usage = c.hub.counted(chunk.Usage)
 	}
 	return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes)
+}
+
+// note counts a piece of text that came then.
+func (c *composition) note(now time.Time) {
+	c.hub.config.Metrics.Token(c.spoke.Equal(c.began), now.Sub(c.spoke))
+	c.spoke = now
 }
 
 // begun is what the first chunk brings about.
@@ -139,6 +149,7 @@ func (c *composition) restart(text string) error {
 		Attempt:     r.attempt + 1,
 		SharedBytes: min(r.shared, int64(len(text))),
 		Text:        text,
+		Spoken:      r.spoken != nil,
 	}
 	if r.attempt == 1 {
 		restart.SharedBytes = int64(len(text))
@@ -154,5 +165,6 @@ func (c *composition) restart(text string) error {
 		return err
 	}
 	c.given = len(text)
+	c.hub.config.Metrics.Reset()
 	return r.replace(c.fence, restart.Attempt, restart.SharedBytes, text)
 }

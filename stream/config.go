@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"context"
 	"time"
 
+	"parley/metrics"
 	"parley/models"
 )
 
@@ -26,6 +28,16 @@ type Config struct {
 	ReserveTokens   int64         // how long an answer is taken to be until it has ended, under that limit [1024]
 	Titles          bool          // the backend is asked for the titles of chats too [they stay the user's words]
 
+	// Synthesizer speaks [nil: no reply is spoken here].
+	Synthesizer Synthesizer
+	MaxSpoken   int // sentences of replies that are spoken at once, and likewise texts by Speak [16]
+
+	Metrics *metrics.Replies // what is counted [nobody reads it]
+
+	// Carry returns what the call to the backend keeps of the context in which a
+	// reply was asked for, which must be little: a reply takes minutes [nothing].
+	Carry func(context.Context) context.Context
+
 	// Revoked tells whether a viewer was signed out [nil: nobody ever is]. It is
 	// asked as a stream opens, and of every open one by CutOff.
 	Revoked func(Viewer) bool
@@ -36,11 +48,17 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
+	if c.Metrics == nil {
+		c.Metrics = metrics.NewReplies(nil)
+	}
 	if c.MaxReplyBytes == 0 {
 		c.MaxReplyBytes = 1 << 20
 	}
 	if c.SessionsEnded == nil {
 		c.SessionsEnded = func() {}
+	}
+	if c.MaxSpoken == 0 {
+		c.MaxSpoken = 16
 	}
 	if c.ReserveTokens == 0 {
 		c.ReserveTokens = 1024

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
+
+	"parley/metrics"
 )
 
 // lingering is how long an ended connection stays half open, so that what a
@@ -28,9 +31,11 @@ const chunkRoom = 10
 type conn struct {
 	w        http.ResponseWriter // of a connection that net/http keeps
 	own      net.Conn            // the one that was taken over
-	raw      syscall.RawConn     // to write to that without waiting; nil where that cannot be
+	socket   net.Conn            // what is below own: itself, but for TLS
+	raw      syscall.RawConn     // to write to own without waiting; nil where that cannot be
 	stall    time.Duration       // how long one write may take
-	deadline time.Time           // own's
+	deadline time.Time           // of the write that is under way, or was last
+	metrics  *metrics.Replies    // set before the first write
 	head     []byte              // not sent yet
 	chunked  bool
 }
@@ -60,9 +65,12 @@ func open(w http.ResponseWriter, r *http.Request, stall time.Duration) (c *conn,
 	if err != nil {
 		return nil, nil, fmt.Errorf("stream: take over the connection: %w", err)
 	}
-	c = &conn{own: own, stall: stall, chunked: r.ProtoAtLeast(1, 1)}
+	c = &conn{own: own, socket: own, stall: stall, chunked: r.ProtoAtLeast(1, 1)}
 	c.head = responseHead(h, c.chunked)
-	if b, ok := own.(interface{ SetWriteBuffer(bytes int) error }); ok {
+	if secured, ok := own.(interface{ NetConn() net.Conn }); ok {
+		c.socket = secured.NetConn()
+	}
+	if b, ok := c.socket.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		b.SetWriteBuffer(sendBuffer) //nolint:errcheck // then it is as large as the system likes
 	}
 	if sc, ok := own.(syscall.Conn); ok {
@@ -121,8 +129,11 @@ func frameChunk(p []byte, last bool) []byte {
 func (c *conn) write(p []byte) error {
 	if c.own == nil {
 		rc := http.NewResponseController(c.w)
-		// A writer that knows no deadlines (a recorder) never makes one wait.
-		rc.SetWriteDeadline(time.Now().Add(c.stall)) //nolint:errcheck // see above
+		// A writer that knows no deadlines (a recorder) never makes one wait. Over
+		// HTTP/2 one that is left standing would end the stream between two writes.
+		c.deadline = time.Now().Add(c.stall)
+		rc.SetWriteDeadline(c.deadline)        //nolint:errcheck // see above
+		defer rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // see above
 		if _, err := c.w.Write(p); err != nil {
 			return fmt.Errorf("stream: write: %w", err)
 		}
@@ -148,6 +159,14 @@ func (c *conn) try(p []byte) (int, error) {
 		return 0, err
 	}
 	return writeDirectly(c.raw, p)
+}
+
+// note counts a client that does not read, if that is why a write failed: a stream
+// that is ended from this side fails before its deadline.
+func (c *conn) note(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(c.deadline) {
+		c.metrics.Stuck()
+	}
 }
 
 // keepDeadline sees to it that a write has time enough. Moving the deadline
@@ -179,10 +198,11 @@ func (c *conn) end() {
 	time.AfterFunc(lingering, c.abort)
 }
 
-// abort ends the stream at once; a write under way fails.
+// abort ends the stream at once; a write under way fails. It never waits, as
+// TLS would to say goodbye.
 func (c *conn) abort() {
 	if c.own != nil {
-		c.own.Close() //nolint:errcheck // nothing is left to do
+		c.socket.Close() //nolint:errcheck // nothing is left to do
 		return
 	}
 	http.NewResponseController(c.w).SetWriteDeadline(time.Now()) //nolint:errcheck // as in write; the connection is net/http's to close

@@ -12,6 +12,8 @@ type cursor struct {
 	attempt int   // of the text that the reader has
 	at      int64 // so many bytes of it
 	begun   bool  // message_start was sent, or is not to be
+
+	heard *hearing // nil for a reader of text alone
 }
 
 // A step is what a reader is sent of a reply at once.
@@ -22,6 +24,7 @@ type step struct {
 	text  []byte  // what is new
 	whole []byte  // all of it, where end is set
 	end   *ending
+	voice *voiceStep // nil for a reader of text alone
 }
 
 // maxEventText bounds the text of one event in bytes, for clients that bound
@@ -39,6 +42,9 @@ func (c *cursor) read() (s step, ok bool) {
 // there is nothing. reply.mu is held.
 func (c *cursor) next() (s step, ok bool) {
 	r := c.reply
+	if c.heard != nil && c.heard.pending != nil {
+		return *c.heard.pending, true
+	}
 	if !c.begun {
 		c.begun, c.attempt, c.at = true, r.attempt, 0
 		s.start = &r.start
@@ -49,6 +55,9 @@ func (c *cursor) next() (s step, ok bool) {
 	s.reset = c.align()
 	s.text = c.take()
 	s.at = eventID{attempt: c.attempt, offset: c.at}
+	if c.heard != nil {
+		return c.hear(s)
+	}
 	if r.end != nil && c.at == int64(len(r.text)) {
 		s.end, s.whole = r.end, r.text
 	}
@@ -108,5 +117,5 @@ func (c *cursor) resume(id eventID, maxText int) (through bool, err error) {
 		return false, ErrInvalidEventID
 	}
 	c.begun, c.attempt, c.at = true, id.attempt, id.offset
-	return r.end != nil && id.attempt == r.attempt && id.offset == size, nil
+	return c.resumeVoice(id, r.end != nil && id.attempt == r.attempt && id.offset == size)
 }

@@ -18,7 +18,7 @@ func (h *Hub) Drain(ctx context.Context) {
 	h.draining.Store(true)
 	h.titles.end()
 	h.moveAway()
-	if !settled(ctx, &h.writers) {
+	if !settled(ctx, &h.writers) || !settled(ctx, &h.speakers) {
 		h.letGo()
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), moving)
@@ -53,13 +53,17 @@ func (h *Hub) letGo() {
 	h.closed = true
 	h.mu.Unlock()
 	close(h.closing)
-	for _, r := range h.all(true) {
+	for _, r := range h.all((*reply).written) {
 		r.stopWriting(errReleased)
+	}
+	for id, fence := range h.speakersHere() {
+		h.silence(id, fence, errReleased)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storing)
 	defer cancel()
+	settled(ctx, &h.speakers)
 	settled(ctx, &h.writers) // from then on nothing is added to a log, nor a reply
-	rs := h.all(true)
+	rs := h.all((*reply).written)
 	h.saveDue(ctx, time.Now(), 0, false)
 	var free []int64
 	for _, r := range rs {
@@ -76,6 +80,7 @@ func (h *Hub) letGo() {
 		}
 		free = append(free, r.start.MessageID)
 	}
+	h.config.Metrics.Released(len(free))
 	h.tell(ctx, noticeFree, free...)
 	h.log.Info("let go of the replies that were not finished in time", "replies", len(rs))
 }

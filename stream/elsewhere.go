@@ -18,6 +18,9 @@ func (r *reply) mirror(p models.Progress, from int64) {
 		return
 	}
 	if m := p.Message; r.attempt != m.Attempt {
+		if r.spoken != nil && r.attempt > 0 {
+			r.spoken.keep(m.SharedBytes)
+		}
 		r.attempt, r.shared, r.text = m.Attempt, m.SharedBytes, []byte(p.Text)
 	} else if size := int64(len(r.text)); from <= size && size < from+int64(len(p.Text)) {
 		r.text = append(r.text, p.Text[size-from:]...)
@@ -47,7 +50,7 @@ func (h *Hub) mirrorAll(ctx context.Context) {
 		}
 		var watched []int64
 		var due []*reply
-		for _, r := range h.all(false) {
+		for _, r := range h.all((*reply).elsewhere) {
 			if all && h.forgotten(r) {
 				continue
 			}
@@ -118,12 +121,14 @@ func (h *Hub) read(ctx context.Context, rs []*reply, whole bool) {
 		switch {
 		case !found:
 			r.finish(ending{status: "failed", code: codeChatDeleted})
+			r.endSpeech(models.SpeechFailed)
 			h.drop(r)
 		case p.Message.Attempt != attempts[id] && from[id] > 0:
 			again = append(again, r)
 		default:
 			r.mirror(p, from[id])
-			if p.Running == nil {
+			h.mirrorVoice(ctx, r, p)
+			if r.isThrough() {
 				h.drop(r)
 			}
 		}
@@ -139,7 +144,7 @@ func (h *Hub) forgotten(r *reply) bool {
 	defer h.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.abandoned() || r.fence > 0 {
+	if !r.abandoned() || r.fence > 0 && r.end == nil || r.spoken != nil && r.spoken.speaker != nil {
 		return false
 	}
 	delete(h.replies, r.start.MessageID)
@@ -171,6 +176,7 @@ func (h *Hub) keepLease(ctx context.Context) {
 	if !h.Draining() {
 		h.takeOrphans(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
 	}
+	h.keepSpeeches(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
 	h.shareCounts(ctx)
 }
 
@@ -207,7 +213,7 @@ const inspectAll = 5 * time.Second
 func (h *Hub) inspect(ctx context.Context, all bool) error {
 	began := time.Now()
 	all = all || began.Sub(h.inspected) >= inspectAll
-	before := h.all(true)
+	before := h.all((*reply).written)
 	owned, err := h.db.OwnedReplies(ctx, h.config.Replica, all)
 	if err != nil {
 		return err
@@ -258,6 +264,11 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 	if err != nil {
 		return err
 	}
+	voice, err := h.recall(ctx, p)
+	if err != nil {
+		return err
+	}
+	h.config.Metrics.TookOver(o.Owner == "")
 	h.log.Info("took a reply over", "message_id", o.MessageID, "from", o.Owner, "bytes", len(text))
 	h.write(h.begin(claim{
 		start: startInfo{
@@ -268,7 +279,8 @@ func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
 			userID:        o.UserID,
 		},
 		fence: taken.Fence, attempt: p.Message.Attempt, shared: p.Message.SharedBytes, message: asked.Content,
-		from: &takenText{text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil},
+		from:   &takenText{text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil},
+		spoken: voice,
 	}))
 	return nil
 }

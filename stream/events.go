@@ -11,22 +11,35 @@ import (
 // ErrInvalidEventID means that a last event id is not one that this reply sent.
 var ErrInvalidEventID = errors.New("stream: no such event id")
 
-// An eventID names a place in a reply: so many bytes of the text of one attempt.
+// An eventID names a place in a reply: so many bytes of the text of one attempt,
+// and so many pieces of its audio. What comes last of a spoken reply counts as a
+// piece.
 type eventID struct {
 	attempt int
 	offset  int64
+	seq     int
 }
 
-// parseEventID reads "attempt-offset", both decimal and without signs, spaces
-// or leading zeros.
+// parseEventID reads "attempt-offset", or "attempt-offset-seq" where seq is not 0,
+// all decimal and without signs, spaces or leading zeros.
 func parseEventID(s string) (eventID, error) {
-	a, o, ok := strings.Cut(s, "-")
+	a, rest, ok := strings.Cut(s, "-")
+	o, q, spoken := strings.Cut(rest, "-")
 	attempt, errA := parseDecimal(a)
 	offset, errO := parseDecimal(o)
 	if !ok || errA != nil || errO != nil || attempt < 1 || attempt > 1<<30 {
 		return eventID{}, ErrInvalidEventID
 	}
-	return eventID{attempt: int(attempt), offset: offset}, nil
+	id := eventID{attempt: int(attempt), offset: offset}
+	if !spoken {
+		return id, nil
+	}
+	seq, err := parseDecimal(q)
+	if err != nil || seq < 1 || seq > 1<<30 {
+		return eventID{}, ErrInvalidEventID
+	}
+	id.seq = int(seq)
+	return id, nil
 }
 
 func parseDecimal(s string) (int64, error) {
@@ -60,7 +73,12 @@ type position interface {
 func (id eventID) append(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(id.attempt), 10)
 	b = append(b, '-')
-	return strconv.AppendInt(b, id.offset, 10)
+	b = strconv.AppendInt(b, id.offset, 10)
+	if id.seq > 0 {
+		b = append(b, '-')
+		b = strconv.AppendInt(b, int64(id.seq), 10)
+	}
+	return b
 }
 
 // appendHead appends an event's first lines, up to and with "data: ".
@@ -74,6 +92,15 @@ func appendHead[P position](b []byte, event string, at P) []byte {
 
 func appendEvent[P position](b []byte, event string, at P, data any) []byte {
 	b = appendHead(b, event, at)
+	b = appendJSON(b, data)
+	return append(b, "\n\n"...)
+}
+
+// appendPlain appends an event without an id: the client stays where it is.
+func appendPlain(b []byte, event string, data any) []byte {
+	b = append(b, "event: "...)
+	b = append(b, event...)
+	b = append(b, "\ndata: "...)
 	b = appendJSON(b, data)
 	return append(b, "\n\n"...)
 }

@@ -71,6 +71,8 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer,
 		h.audience.dismiss(viewer.UserID)
 		return err
 	}
+	f.conn.metrics = h.config.Metrics
+	h.config.Metrics.Opened(true, lastID != "")
 	h.feeds.add(f)
 	h.audience.add(f)
 	h.catchUp(f)
@@ -378,7 +380,7 @@ func (f *feed) place(moved *track, id eventID) *feedID {
 			f.at.places = append(f.at.places, place{t.reply.start.MessageID, id})
 		case t.done:
 		case t.begun:
-			f.at.places = append(f.at.places, place{t.reply.start.MessageID, eventID{t.attempt, t.at}})
+			f.at.places = append(f.at.places, place{t.reply.start.MessageID, eventID{attempt: t.attempt, offset: t.at}})
 		default:
 			f.at.places = append(f.at.places, place{messageID: t.reply.start.MessageID})
 		}

@@ -48,8 +48,8 @@ func parseFeedID(s string) (feedID, error) {
 			return feedID{}, err
 		}
 		if begun {
-			if p.id, err = parseEventID(id); err != nil {
-				return feedID{}, err
+			if p.id, err = parseEventID(id); err != nil || p.id.seq > 0 {
+				return feedID{}, ErrInvalidEventID
 			}
 		}
 		if at.places = append(at.places, p); len(at.places) > maxTracks {

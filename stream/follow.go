@@ -22,10 +22,10 @@ type follower struct {
 	conn   *conn
 	gone   chan struct{} // closed at the end; nil where nobody waits for it
 
-	running bool // somebody writes: run, or sendNow
-	left    bool // the stream has ended, or is about to
 	asides
-	told int // bytes of the ending that were sent: of whoever runs it
+	running bool  // somebody writes: run, or sendNow
+	left    bool  // the stream has ended, or is about to
+	told    int32 // bytes that were sent of an event too large for one write: of whoever runs it
 }
 
 // buffers are shared by the streams that are sending.
@@ -54,6 +54,7 @@ func pump(c *conn, s source, rest []byte, last bool) (ended bool) {
 	for {
 		if len(rest) > 0 {
 			if err := c.write(rest); err != nil {
+				c.note(err)
 				c.abort()
 				return true
 			}
@@ -141,8 +142,12 @@ func (f *follower) fill(b []byte) (_ []byte, last, ok bool) {
 		b = append(b, comment...)
 	}
 	b = s.append(b, f.reply.start.MessageID)
-	if s.end != nil {
+	if s.voice != nil {
+		b, last = f.appendVoice(b, s)
+	} else if s.end != nil {
 		b, last = f.appendEnding(b, s)
+	}
+	if last || f.told > 0 {
 		return b, last, true
 	}
 	if also.moved > 0 {
@@ -175,17 +180,27 @@ func (f *follower) due() (s step, also asides, left, ok bool) {
 }
 
 // appendEnding appends the next piece of the ending, which holds the whole text:
-// all followers share one, so that those who are slow cost no copy of it.
-func (f *follower) appendEnding(b []byte, s step) (_ []byte, last bool) {
+// all followers share one, so that those who are slow cost no copy of it. They do
+// not share its id where the reply is spoken, and each is at another piece.
+func (f *follower) appendEnding(b []byte, s step) (_ []byte, done bool) {
 	f.reply.mu.Lock()
 	if f.reply.ending == nil {
 		f.reply.ending = appendEnding(nil, s.at, f.reply.start.MessageID, s.whole, *s.end)
+		if s.voice != nil {
+			event, rest, _ := bytes.Cut(f.reply.ending, []byte("\nid: "))
+			f.reply.ending = append(event, rest[bytes.IndexByte(rest, '\n'):]...)
+		}
 	}
 	ending := f.reply.ending
 	f.reply.mu.Unlock()
-	to := min(len(ending), f.told+maxEventText)
+	if s.voice != nil && f.told == 0 {
+		event := ending[:bytes.IndexByte(ending, '\n')]
+		b = s.at.append(append(append(b, event...), "\nid: "...))
+		f.told = int32(len(event))
+	}
+	to := min(len(ending), int(f.told)+maxEventText)
 	b = append(b, ending[f.told:to]...)
-	f.told = to
+	f.told = int32(to)
 	return b, to == len(ending)
 }
 
@@ -193,6 +208,9 @@ func (f *follower) appendEnding(b []byte, s step) (_ []byte, last bool) {
 func (s *step) append(b []byte, messageID int64) []byte {
 	if s.start != nil {
 		b = append(b, retryStart...)
+		if s.voice != nil {
+			b = s.voice.appendGreeting(b)
+		}
 		b = appendStart(b, eventID{attempt: s.at.attempt}, s.start)
 	}
 	if s.reset {
@@ -244,13 +262,11 @@ func (f *follower) note(change func(*asides) bool) {
 // and those of models for a reply that is not the viewer's to read. A finished
 // reply of which nothing is missing is answered with 204.
 func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messageID int64, lastID string) error {
-	reply, err := h.find(r.Context(), viewer.UserID, messageID)
+	f, err := h.follow(r.Context(), viewer, messageID, r)
 	if err != nil {
 		return err
 	}
-	defer h.release(reply)
-
-	f := &follower{cursor: cursor{reply: reply}, hub: h, viewer: viewer, asides: asides{beat: time.Now()}}
+	defer h.release(f.reply)
 	if lastID != "" {
 		id, err := parseEventID(lastID)
 		if err != nil {
@@ -279,6 +295,24 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messa
 	return nil
 }
 
+// follow returns a follower of a reply, which is held, for the client of r. It is
+// at the beginning, and has no connection yet.
+func (h *Hub) follow(ctx context.Context, viewer Viewer, messageID int64, r *http.Request) (*follower, error) {
+	reply, err := h.find(ctx, viewer.UserID, messageID)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{cursor: cursor{reply: reply}, hub: h, viewer: viewer, asides: asides{beat: time.Now()}}
+	reply.mu.Lock()
+	spoken := reply.spoken
+	heard := spoken != nil && spoken.state != models.SpeechExpired
+	reply.mu.Unlock()
+	if heard {
+		f.heard = &hearing{whole: r.URL.Query().Get("audio") != "chunks"}
+	}
+	return f, nil
+}
+
 // stay keeps a handler until its stream is gone, where the stream needs it to.
 func stay(ctx context.Context, gone <-chan struct{}, leave func()) {
 	if gone == nil {
@@ -296,6 +330,8 @@ func stay(ctx context.Context, gone <-chan struct{}, leave func()) {
 func (h *Hub) attach(f *follower) {
 	f.reply.mu.Lock()
 	defer f.reply.mu.Unlock()
+	f.conn.metrics = h.config.Metrics
+	h.config.Metrics.Opened(false, f.begun)
 	f.reply.followers = append(f.reply.followers, f)
 	h.audience.add(f)
 	f.wake()

@@ -34,6 +34,11 @@ type claim struct {
 	message string     // of the user, that is answered
 	opens   bool       // the chat: nothing was said before
 	from    *takenText // nil: the reply begins
+	spoken  *spoken    // nil: it is text alone
+
+	speechFence int64 // of the owner who has it spoken, where that is to begin here
+
+	under context.Context //nolint:containedctx // what the call to the backend is part of; nil: nothing
 }
 
 // A composition is one reply being written. The backend is asked while the reply
@@ -52,11 +57,14 @@ type composition struct {
 	placed  bool          // likewise: it has a place among those that run
 
 	first    bool   // no chunk has come yet
+	heard    bool   // one has, at some time
 	expected string // what the backend has yet to repeat
 
-	heard bool  // a chunk has come
 	sent  int64 // what the backend was asked with, in bytes
 	given int   // how much of the text was there before, in bytes
+
+	began time.Time // when the backend was asked
+	spoke time.Time // when it last sent text; began before that
 }
 
 // begin asks the backend for a reply that is about to be stored. write or
@@ -73,11 +81,16 @@ func (h *Hub) begin(cl claim) *composition {
 		},
 		ending:  ending{status: "complete", finishReason: "stop"},
 		settled: make(chan struct{}),
+		began:   time.Now(),
 	}
+	c.spoke = c.began
 	if cl.from != nil {
 		c.given = len(cl.from.text)
 	}
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	if c.under == nil {
+		c.under = context.Background()
+	}
+	c.ctx, c.cancel = context.WithCancelCause(c.under)
 	h.writers.Add(1)
 	if cl.opens {
 		go c.run(nil)
@@ -118,12 +131,20 @@ func (h *Hub) write(c *composition) {
 		h.replies[id] = r
 	}
 	r.mu.Lock()
+	if r.spoken == nil {
+		r.spoken = c.spoken
+	} else if r.attempt != c.attempt {
+		r.spoken.keep(c.shared)
+	}
 	r.attempt, r.shared, r.text = c.attempt, c.shared, []byte(text)
 	r.fence, r.cancel, r.finished = c.fence, c.cancel, false
 	r.saved = int64(len(text))
 	r.savedAt = time.Time{} // the first text is saved soon
 	r.wakeAll()
 	r.mu.Unlock()
+	if c.speechFence != 0 {
+		h.speak(r, c.speechFence, true)
+	}
 	switch {
 	case h.closed:
 		c.cancel(errReleased)
@@ -169,6 +190,7 @@ func (c *composition) close(err error) {
 		e = ending{status: "failed", code: codeChatDeleted}
 	case errors.As(err, &failed):
 		e = ending{status: "failed", code: failed.Code}
+		c.hub.config.Metrics.BackendFailed(failed.Code)
 		log.Warn("the AI backend failed", "message_id", c.start.MessageID, "code", failed.Code, "err", failed.Err)
 	default:
 		e = ending{status: "failed", code: codeInternal}
@@ -200,6 +222,7 @@ func (c *composition) conclude(e ending) {
 	switch {
 	case err == nil:
 		r.finish(e)
+		h.config.Metrics.Ended(e.status, time.Since(c.began), e.usage.InputTokens, e.usage.OutputTokens)
 		if r.isWatched(time.Now()) {
 			h.tell(context.Background(), noticeSaved, r.start.MessageID)
 		}
@@ -214,7 +237,9 @@ func (c *composition) conclude(e ending) {
 	case !h.endedBefore(r):
 		r.finish(ending{status: "failed", code: codeChatDeleted})
 	}
-	h.drop(r)
+	if r.isThrough() {
+		h.drop(r)
+	}
 }
 
 // endedBefore tells a reply whose end was stored by a transaction whose answer

@@ -33,6 +33,9 @@ type Hub struct {
 	writers  atomic.Int64  // replies being written here, and turns being stored
 	queued   atomic.Int64  // requests that wait for a place
 	places   chan struct{} // as full as there are replies that were begun here; nil: no limit
+	speakers atomic.Int64  // replies that are spoken here
+	voices   chan struct{} // as full as there are sentences of replies being spoken
+	speaking chan struct{} // likewise, texts by Speak
 	saving   sync.Mutex    // one statement at a time: the next begins where it ended
 	flushes  int           // save's
 
@@ -74,6 +77,7 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 		titles: newTitles(),
 	}
 	h.felt.Store(math.MaxInt64)
+	h.voices, h.speaking = make(chan struct{}, config.MaxSpoken), make(chan struct{}, config.MaxSpoken)
 	if config.MaxReplies > 0 {
 		h.places = make(chan struct{}, config.MaxReplies)
 	}
@@ -88,7 +92,10 @@ const storing = 10 * time.Second
 // request. A turn that was sent before under the same key is not sent again.
 func (h *Hub) Send(ctx context.Context, turn models.NewTurn) (models.Exchange, error) {
 	turn.Owner, turn.Budget = h.config.Replica, h.config.budget()
-	return h.answer(ctx, turn.UserID, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+	if turn.Voice != nil && h.config.Synthesizer == nil {
+		return models.Exchange{}, ErrVoiceUnavailable
+	}
+	return h.answer(ctx, turn.UserID, turn.Voice, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
 		turn.Stored = stored
 		return h.db.AppendTurn(ctx, turn)
 	})
@@ -106,15 +113,15 @@ func (h *Hub) Edit(ctx context.Context, w models.Rewrite) (models.Exchange, erro
 
 func (h *Hub) rewrite(ctx context.Context, w models.Rewrite, do func(context.Context, models.Rewrite) (models.Exchange, error)) (models.Exchange, error) {
 	w.Owner, w.Budget = h.config.Replica, h.config.budget()
-	return h.answer(ctx, w.UserID, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+	return h.answer(ctx, w.UserID, nil, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
 		w.Stored = stored
 		return do(ctx, w)
 	})
 }
 
-// answer starts the reply of the exchange that store stores. The commit runs
-// beside the call to the backend.
-func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Context, func(models.Exchange)) (models.Exchange, error)) (models.Exchange, error) {
+// answer starts the reply of the exchange that store stores, which is spoken if
+// there is a voice. The commit runs beside the call to the backend.
+func (h *Hub) answer(ctx context.Context, userID int64, voice *models.Voice, store func(context.Context, func(models.Exchange)) (models.Exchange, error)) (models.Exchange, error) {
 	h.writers.Add(1)
 	defer h.writers.Add(-1)
 	if err := h.admit(ctx); err != nil {
@@ -136,6 +143,8 @@ func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Conte
 				userID:        userID,
 			},
 			fence: 1, attempt: ex.Reply.Attempt, message: ex.User.Content, opens: ex.Chat.MessageCount == 2,
+			spoken: spokenBy(voice, ex), speechFence: ex.SpeechFence,
+			under: h.carried(ctx),
 		})
 	})
 	if err != nil || ex.Replayed {
@@ -154,57 +163,6 @@ func (h *Hub) answer(ctx context.Context, userID int64, store func(context.Conte
 	return ex, nil
 }
 
-// stopping is how long Stop waits for the end of a reply that is written
-// elsewhere.
-const stopping = 10 * time.Second
-
-// Stop ends a reply that runs, on whatever replica, and returns the message as
-// it is then saved. One that has ended stays as it is.
-func (h *Hub) Stop(ctx context.Context, userID, messageID int64) (models.Message, error) {
-	r, err := h.find(ctx, userID, messageID)
-	if err != nil {
-		return models.Message{}, err
-	}
-	defer h.release(r)
-	if !r.stopWriting(errStopped) && !r.ended() {
-		if err := h.db.RequestStop(ctx, messageID); err != nil {
-			return models.Message{}, err
-		}
-		h.tell(ctx, noticeStop, messageID)
-	}
-	waiting, cancel := context.WithTimeout(ctx, stopping)
-	defer cancel()
-	select {
-	case <-r.done:
-	case <-waiting.Done():
-		if ctx.Err() != nil {
-			return models.Message{}, ctx.Err()
-		}
-	}
-	return h.db.Message(ctx, userID, messageID)
-}
-
-// Forget ends the reply of a message that is deleted, wherever it is written.
-func (h *Hub) Forget(ctx context.Context, messageID int64) {
-	if r := h.lookup(messageID); r == nil || !r.stopWriting(errDeleted) {
-		h.tell(ctx, noticeGone, messageID)
-	}
-}
-
-// Halt ends replies whose stop is requested, wherever they are written, and does
-// not wait for that.
-func (h *Hub) Halt(ctx context.Context, messageIDs ...int64) {
-	var elsewhere []int64
-	for _, id := range messageIDs {
-		if r := h.lookup(id); r == nil || !r.stopWriting(errStopped) {
-			elsewhere = append(elsewhere, id)
-		}
-	}
-	if len(elsewhere) > 0 {
-		h.tell(ctx, noticeStop, elsewhere...)
-	}
-}
-
 // Draining reports whether the replica has been told to end.
 func (h *Hub) Draining() bool { return h.draining.Load() }
 
@@ -215,13 +173,13 @@ func (h *Hub) lookup(messageID int64) *reply {
 	return h.replies[messageID]
 }
 
-// all returns the replies that this replica writes, or those that it follows.
-func (h *Hub) all(written bool) []*reply {
+// all returns the replies that are as is says: written here, or elsewhere.
+func (h *Hub) all(is func(*reply) bool) []*reply {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rs := make([]*reply, 0, len(h.replies))
 	for _, r := range h.replies {
-		if r.written() == written {
+		if is(r) {
 			rs = append(rs, r)
 		}
 	}
@@ -256,11 +214,16 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 		Title:         p.Title,
 		userID:        userID,
 	}, 0, "")
+	if r.spoken, err = h.recall(ctx, p); err != nil {
+		return nil, err
+	}
 	r.mirror(p, 0)
-	if r.end != nil {
+	if r.isThrough() {
 		return h.share(r), nil
 	}
-	h.watch(ctx, messageID)
+	if r.end == nil {
+		h.watch(ctx, messageID)
+	}
 	return h.hold(userID, messageID, r)
 }
 
@@ -269,7 +232,7 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 func (h *Hub) share(r *reply) *reply {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if old := h.ended[r.start.MessageID]; old != nil && old.attempt == r.attempt && len(old.text) == len(r.text) {
+	if old := h.ended[r.start.MessageID]; old != nil && old.attempt == r.attempt && len(old.text) == len(r.text) && old.sounds(r) {
 		r = old
 	} else {
 		h.ended[r.start.MessageID] = r

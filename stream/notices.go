@@ -58,7 +58,7 @@ func (h *Hub) TellSessionsEnded(ctx context.Context) { h.tell(ctx, noticeEnded, 
 func (h *Hub) readAll() {
 	h.config.SessionsEnded()
 	h.feeds.each(0, func(f *feed) { f.wake(true) })
-	for _, r := range h.all(false) {
+	for _, r := range h.all((*reply).elsewhere) {
 		h.refresh(r)
 	}
 }
@@ -113,9 +113,9 @@ func (h *Hub) hear(notice string) {
 		case noticeWatch:
 			r.keepWatched(time.Now())
 		case noticeStop:
-			r.stopWriting(errStopped)
+			r.stop(errStopped)
 		case noticeGone:
-			if !r.stopWriting(errDeleted) {
+			if !r.stop(errDeleted) {
 				h.refresh(r)
 			}
 		}

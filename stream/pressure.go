@@ -87,6 +87,9 @@ func (h *Hub) feelPressure(ctx context.Context) {
 // a second: how full the replica is.
 func (h *Hub) Lateness() time.Duration { return time.Duration(h.late.Load()) }
 
+// Replica is the name of this process among the replicas.
+func (h *Hub) Replica() string { return h.config.Replica }
+
 // Replies counts the replies that this replica writes.
 func (h *Hub) Replies() int64 { return h.writers.Load() }
 

@@ -22,7 +22,9 @@ type reply struct {
 	followers []*follower
 	feeds     map[*feed]struct{} // nil until there is one
 	awaiting  int                // callers that hold it
+	spoken    *spoken            // nil: text alone
 	stale     bool               // written elsewhere, and there is more of it
+	finished  bool               // the ending is being stored: the saver keeps out
 	done      chan struct{}      // closed with end, or when this replica lets go of the reply
 
 	// The writing side, where this replica has it.
@@ -32,7 +34,6 @@ type reply struct {
 
 	appendedAt time.Time               // when text was last appended
 	watched    time.Time               // until then somebody follows elsewhere: save often
-	finished   bool                    // the ending is being stored: the saver keeps out
 	cancel     context.CancelCauseFunc // ends the backend's call
 }
 
@@ -121,6 +122,9 @@ func (r *reply) replace(fence, attempt int, shared int64, text string) error {
 		return errLost
 	}
 	r.attempt, r.shared = attempt, shared
+	if r.spoken != nil {
+		r.spoken.keep(shared)
+	}
 	r.text = []byte(text) // a fresh array: readers may hold parts of the old one
 	r.saved = int64(len(text))
 	r.wakeAll()
@@ -150,11 +154,19 @@ func (r *reply) letGo() {
 
 // wakeAll sets every follower going that has caught up. r.mu is held.
 func (r *reply) wakeAll() {
-	for _, f := range r.followers {
-		f.wake()
-	}
+	r.wakeFollowers()
 	for f := range r.feeds {
 		f.wake(false)
+	}
+	if r.spoken != nil && r.spoken.speaker != nil {
+		signal(r.spoken.speaker.more)
+	}
+}
+
+// wakeFollowers is wakeAll of those who hear a reply too. r.mu is held.
+func (r *reply) wakeFollowers() {
+	for _, f := range r.followers {
+		f.wake()
 	}
 }
 
@@ -176,16 +188,14 @@ func (r *reply) writes(fence int) bool {
 	return r.fence == fence && !r.finished
 }
 
-// stopWriting ends the call to the backend, for that reason. It reports whether
-// it is this replica that makes it.
-func (r *reply) stopWriting(cause error) bool {
+// stopWriting ends the call to the backend, for that reason, if it is this replica
+// that makes it.
+func (r *reply) stopWriting(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cancel == nil {
-		return false
+	if r.cancel != nil {
+		r.cancel(cause)
 	}
-	r.cancel(cause)
-	return true
 }
 
 // ended reports whether the log has its ending.

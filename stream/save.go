@@ -33,7 +33,7 @@ func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration, wat
 		texts []models.ReplyText
 		size  int
 	)
-	for _, r := range h.all(true) {
+	for _, r := range h.all((*reply).written) {
 		t, ok := r.unsaved(now, age, watched)
 		if !ok {
 			continue
@@ -52,7 +52,9 @@ func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration, wat
 func (h *Hub) saveTexts(ctx context.Context, due []*reply, texts []models.ReplyText) {
 	ctx, cancel := context.WithTimeout(ctx, storing)
 	defer cancel()
+	began := time.Now()
 	saved, err := h.db.SaveTexts(ctx, texts)
+	h.config.Metrics.Flushed(len(saved), time.Since(began), err)
 	if err != nil {
 		if ctx.Err() == nil || errors.Is(err, models.ErrUnavailable) {
 			h.log.Warn("replies not saved, trying again", "replies", len(texts), "err", err)
