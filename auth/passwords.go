@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -84,6 +85,19 @@ func (j HashJob) Do() HashResult {
 type Passwords struct {
 	params  Argon2Params
 	hashers chan Hasher
+	waiting atomic.Int64 // callers who wait for a hasher
+}
+
+// A PasswordLoad is how busy a pool is.
+type PasswordLoad struct {
+	Hashers int // that there are
+	Busy    int // of them
+	Waiting int // callers for whom none is free
+}
+
+// Load says how busy the pool is.
+func (p *Passwords) Load() PasswordLoad {
+	return PasswordLoad{Hashers: cap(p.hashers), Busy: cap(p.hashers) - len(p.hashers), Waiting: int(p.waiting.Load())}
 }
 
 // NewPasswords returns a pool that makes argon2id hashes of the given cost, so
@@ -160,15 +174,26 @@ func (p *Passwords) do(ctx context.Context, j HashJob) (HashResult, error) {
 	if err := ctx.Err(); err != nil {
 		return HashResult{}, err
 	}
+	h, err := p.hasher(ctx)
+	if err != nil {
+		return HashResult{}, err
+	}
+	defer func() { p.hashers <- h }()
+	return h(j), nil
+}
+
+// hasher waits for a hasher, which is to be given back.
+func (p *Passwords) hasher(ctx context.Context) (Hasher, error) {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
 	timer := time.NewTimer(passwordWait)
 	defer timer.Stop()
 	select {
 	case h := <-p.hashers:
-		defer func() { p.hashers <- h }()
-		return h(j), nil
+		return h, nil
 	case <-ctx.Done():
-		return HashResult{}, ctx.Err()
+		return nil, ctx.Err()
 	case <-timer.C:
-		return HashResult{}, ErrBusy
+		return nil, ErrBusy
 	}
 }

@@ -98,6 +98,14 @@ func (r *Revoked) Stale() bool {
 	return r.now().Sub(r.asked) > freshFor
 }
 
+// Age is how long ago the latest whole reading was begun; without one it is longer
+// than any.
+func (r *Revoked) Age() time.Duration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.now().Sub(r.asked)
+}
+
 // shrink forgets what has expired. Where that does not free half of the room,
 // it folds the rest into one revocation of everything, so that a full set is
 // not swept again at each addition.

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/metrics"
 	"parley/models"
 )
 
@@ -51,6 +53,7 @@ type Config struct {
 	// NewToken returns the secret of a reset link, in characters that a URL takes,
 	// and what is stored of it.
 	NewToken func() (token, hash string)
+	Metrics  *metrics.Mails // what is counted [nobody reads it]
 	Log      *slog.Logger
 }
 
@@ -62,6 +65,7 @@ type Outbox struct {
 	from     netmail.Address
 	public   *url.URL
 	newToken func() (token, hash string)
+	metrics  *metrics.Mails
 	server   *server // nil: mail goes to the log
 
 	poll       time.Duration // between two looks into an empty outbox
@@ -82,6 +86,7 @@ func New(cfg Config, db *models.DB) (*Outbox, error) {
 		db:         db,
 		log:        cfg.Log,
 		newToken:   cfg.NewToken,
+		metrics:    cmp.Or(cfg.Metrics, metrics.NewMails(nil)),
 		poll:       time.Second,
 		firstRetry: 5 * time.Second,
 	}
@@ -208,18 +213,23 @@ func (o *Outbox) settle(ctx context.Context, m models.Mail, err error) error {
 	f, _ := errors.AsType[*fault](err)
 	switch {
 	case err == nil:
+		o.metrics.Sent()
 		return o.insistSent(ctx, m)
 	case errors.Is(err, models.ErrNotFound):
+		o.metrics.Dropped()
 		return o.db.DropMail(lasting, m.ID)
 	case f != nil && f.refused:
+		o.metrics.Dropped()
 		o.log.Warn("mail is dropped, the server will never take it", "id", m.ID, "kind", m.Kind, "err", err)
 		return o.db.DropMail(lasting, m.ID)
 	case ctx.Err() != nil:
 		return o.db.MailFailed(lasting, m.ID, 0, "the replica has ended")
 	case time.Since(m.CreatedAt) > keepTrying:
+		o.metrics.Dropped()
 		o.log.Warn("mail is given up, it could not be sent for a day", "id", m.ID, "kind", m.Kind, "err", err)
 		return o.db.DropMail(lasting, m.ID)
 	}
+	o.metrics.PutOff()
 	o.log.Info("mail is put off", "id", m.ID, "kind", m.Kind, "attempts", m.Attempts, "err", err)
 	return o.db.MailFailed(lasting, m.ID, o.retryIn(m.Attempts), err.Error())
 }
