@@ -3,6 +3,7 @@ package aigrpc
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -18,6 +19,11 @@ const (
 	openFor = 2 * time.Second
 )
 
+// downCodes are how calls fail of a backend that is down.
+var downCodes = []string{
+	stream.CodeBackendUnavailable, stream.CodeBackendTimeout, stream.CodeVoiceUnavailable, stream.CodeVoiceTimeout,
+}
+
 var errDown = errors.New("aigrpc: the backend failed several times in a row and is left alone for a moment")
 
 // newBreaker returns what knows that the backend is down. Of a backend that
@@ -28,7 +34,7 @@ func newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
 		IsSuccessful: func(err error) bool {
 			var failed *stream.BackendError
-			return !errors.As(err, &failed) || failed.Code != stream.CodeBackendUnavailable && failed.Code != stream.CodeBackendTimeout
+			return !errors.As(err, &failed) || !slices.Contains(downCodes, failed.Code)
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
 	})

@@ -1,7 +1,7 @@
 // Package aigrpc speaks to the AI backend: a gRPC service that answers in
-// chats, elsewhere or in this process. It never knows HTTP, the database, or
-// who is signed in, and keeps nothing of what passes through it. Its one
-// invariant: a reply ends in exactly one way, and text on its way out of here
+// chats, hears and speaks, elsewhere or in this process. It never knows HTTP, the
+// database, or who is signed in, and keeps nothing of what passes through it. Its
+// one invariant: a call ends in exactly one way, and text on its way out of here
 // is valid UTF-8 without NUL, whatever the backend sent.
 package aigrpc
 
@@ -81,11 +81,14 @@ const (
 	healthTimeout = 3 * time.Second
 )
 
-// serviceConfig gives a reply one second attempt. gRPC makes it only where
-// the first one ended without a chunk.
+// serviceConfig gives a reply one second attempt, and speech too. gRPC makes it
+// only where the first one ended without a chunk.
 const serviceConfig = `{
 	"methodConfig": [{
-		"name": [{"service": "amanda.ai.AIService"}],
+		"name": [
+			{"service": "amanda.ai.AIService"},
+			{"service": "amanda.ai.VoiceService", "method": "Synthesize"}
+		],
 		"retryPolicy": {
 			"maxAttempts": 2,
 			"initialBackoff": "0.2s",
@@ -109,8 +112,18 @@ type Client struct {
 var _ stream.Backend = (*Client)(nil)
 
 // Dial makes a client of the backend that c describes. It does not wait for
-// the connection: a backend that is down is an error of a reply, not of Dial.
-func Dial(c Config) (*Client, error) {
+// the connection: a backend that is down is an error of a reply, not of Dial. more
+// is for what watches the calls.
+func Dial(c Config, more ...grpc.DialOption) (*Client, error) {
+	opts, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	return newClient(c.Target, c.Deadlines, append(opts, more...)...)
+}
+
+// options are how the backend is spoken to.
+func (c Config) options() ([]grpc.DialOption, error) {
 	transport, err := transportCredentials(c)
 	if err != nil {
 		return nil, err
@@ -138,10 +151,25 @@ func Dial(c Config) (*Client, error) {
 		}
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer))
 	}
-	return newClient(c.Target, c.Deadlines, opts...)
+	return opts, nil
 }
 
 func newClient(target string, d Deadlines, opts ...grpc.DialOption) (*Client, error) {
+	conn, err := connect(target, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		conn:      conn,
+		health:    grpc_health_v1.NewHealthClient(conn),
+		breaker:   newBreaker(),
+		deadlines: d.withDefaults(),
+		stop:      func() {},
+	}, nil
+}
+
+// connect returns a connection that makes itself.
+func connect(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	opts = append(
 		opts,
 		grpc.WithDefaultServiceConfig(serviceConfig),
@@ -158,13 +186,7 @@ func newClient(target string, d Deadlines, opts ...grpc.DialOption) (*Client, er
 		return nil, fmt.Errorf("aigrpc: %w", err)
 	}
 	conn.Connect()
-	return &Client{
-		conn:      conn,
-		health:    grpc_health_v1.NewHealthClient(conn),
-		breaker:   newBreaker(),
-		deadlines: d.withDefaults(),
-		stop:      func() {},
-	}, nil
+	return conn, nil
 }
 
 // Close ends the connection and fails the replies that run on it. A backend in

@@ -12,8 +12,9 @@ import (
 	"parley/stream"
 )
 
-// chunkCodec is protobuf for the calls of Reply: it writes as gRPC's own codec
-// does, and reads a ChatChunk into an incoming, without a message in between.
+// chunkCodec is protobuf for the calls of Reply and Transcribe: it writes as
+// gRPC's own codec does, and reads what the backend says into an incoming or a
+// heard, without a message in between.
 type chunkCodec struct{}
 
 // Name makes the content type the ordinary one: the wire format is the same.
@@ -24,7 +25,7 @@ func (chunkCodec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (chunkCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	in, ok := v.(*incoming)
+	in, ok := v.(interface{ decode(wire []byte) error })
 	if !ok {
 		return fmt.Errorf("aigrpc: cannot read a chunk into %T", v)
 	}
@@ -43,6 +44,12 @@ const (
 
 	fieldInputTokens  protowire.Number = 1
 	fieldOutputTokens protowire.Number = 2
+)
+
+// The field numbers of TranscriptChunk.
+const (
+	fieldTranscript protowire.Number = 1
+	fieldFinal      protowire.Number = 2
 )
 
 // finishStop is how an answer ended that does not say how.

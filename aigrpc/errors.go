@@ -15,6 +15,8 @@ var (
 	errSilent = errors.New("aigrpc: the backend was silent for too long")
 	errSlow   = errors.New("aigrpc: the backend did not end its answer in time")
 	errEmpty  = errors.New("aigrpc: the backend ended its answer before it began")
+
+	errTooMuch = errors.New("aigrpc: the backend sends more than an answer can be")
 )
 
 // backendError says what a call's error means for a reply. The backend's own
@@ -34,6 +36,25 @@ func backendError(err error) *stream.BackendError {
 		}
 	case codes.Canceled, codes.Unknown, codes.Aborted, codes.Internal, codes.DataLoss:
 		e.Retryable = true // another attempt may do better; a refusal would be repeated
+	}
+	return e
+}
+
+// voiceCodes are what the codes of a reply's failure are for speech.
+var voiceCodes = map[string]string{
+	stream.CodeBackendUnavailable: stream.CodeVoiceUnavailable,
+	stream.CodeBackendTimeout:     stream.CodeVoiceTimeout,
+	stream.CodeBackendBusy:        stream.CodeVoiceBusy,
+	stream.CodeBackendError:       stream.CodeVoiceError,
+}
+
+// voiceError says what a call's error means for speech. A backend that does not
+// know the call has no voice.
+func voiceError(err error) *stream.BackendError {
+	e := backendError(err)
+	e.Code = voiceCodes[e.Code]
+	if status.Code(err) == codes.Unimplemented {
+		e.Code = stream.CodeVoiceUnavailable
 	}
 	return e
 }

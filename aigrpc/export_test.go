@@ -27,3 +27,10 @@ func Mend(pieces ...[]byte) string {
 	}
 	return text + m.rest()
 }
+
+// Hear reads a TranscriptChunk's wire format as a transcription does.
+func Hear(wire []byte) (text string, final bool, err error) {
+	var h heard
+	err = h.decode(wire)
+	return h.text, h.final, err
+}

@@ -27,41 +27,73 @@ const pipeBytes = 256 << 10
 // provider of our own goes the same way as a service elsewhere: gRPC, with
 // grpc.health.v1, over a connection in memory. Close ends both, and waits for
 // the calls that ai still answers, and closes an ai that is an io.Closer. A panic of
-// ai is told to log, and fails one reply.
-func InProcess(ai amandaai.AIServiceServer, d Deadlines, log *slog.Logger) (*Client, error) {
+// ai is told to log, and fails one reply. more is as for Dial.
+func InProcess(ai amandaai.AIServiceServer, d Deadlines, log *slog.Logger, more ...grpc.DialOption) (*Client, error) {
+	s := newInProcess(log)
+	amandaai.RegisterAIServiceServer(s.grpc, ai)
+	client, err := newClient(inProcessTarget, d, append(s.options(), more...)...)
+	if err != nil {
+		return nil, err
+	}
+	client.stop = s.serve(ai)
+	return client, nil
+}
+
+// InProcessVoice is InProcess for one who hears and speaks.
+func InProcessVoice(voice amandaai.VoiceServiceServer, d Deadlines, log *slog.Logger, more ...grpc.DialOption) (*Voice, error) {
+	s := newInProcess(log)
+	amandaai.RegisterVoiceServiceServer(s.grpc, voice)
+	client, err := newVoice(inProcessTarget, d, append(s.options(), more...)...)
+	if err != nil {
+		return nil, err
+	}
+	client.stop = s.serve(voice)
+	return client, nil
+}
+
+const inProcessTarget = "inprocess"
+
+// An inProcess is a server in this process.
+type inProcess struct {
+	grpc *grpc.Server
+	pipe *bufconn.Listener
+}
+
+func newInProcess(log *slog.Logger) inProcess {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(math.MaxInt32), // a history has no limit of its own
 		grpc.WaitForHandlers(true),
 		grpc.StreamInterceptor(survive(log)),
 	)
-	amandaai.RegisterAIServiceServer(server, ai)
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	return inProcess{server, bufconn.Listen(pipeBytes)}
+}
 
-	pipe := bufconn.Listen(pipeBytes)
-	client, err := newClient(
-		"inprocess", d,
+// options are how the server is spoken to.
+func (s inProcess) options() []grpc.DialOption {
+	return []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return pipe.DialContext(ctx)
+			return s.pipe.DialContext(ctx)
 		}),
-	)
-	if err != nil {
-		return nil, err
 	}
+}
+
+// serve begins to serve and returns what ends it, and closes the provider.
+func (s inProcess) serve(provider any) (stop func()) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		// Serve ends by Stop alone: the listener is ours and has no faults.
-		_ = server.Serve(pipe)
+		_ = s.grpc.Serve(s.pipe)
 	}()
-	client.stop = func() {
-		server.Stop()
+	return func() {
+		s.grpc.Stop()
 		<-served
-		if c, ok := ai.(io.Closer); ok {
+		if c, ok := provider.(io.Closer); ok {
 			c.Close()
 		}
 	}
-	return client, nil
 }
 
 // survive makes a panic of a provider the failure of one reply: gRPC would let

@@ -145,9 +145,14 @@ const (
 //
 // VoiceService turns speech into text and text into speech.
 type VoiceServiceClient interface {
-	// Transcribe reads a recording as it arrives.
+	// Transcribe hears a recording as it arrives: the data of its chunks, put
+	// together. The transcript is the text of the chunks that are final, one
+	// behind the other, with a space between two that have none; if the last one is
+	// not final, its text is the end of the transcript. It may end before the
+	// recording does. A recording without words has an empty transcript.
 	Transcribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AudioChunk, TranscriptChunk], error)
-	// Synthesize speaks a text.
+	// Synthesize speaks a text. The recording is the data of its chunks, put
+	// together.
 	Synthesize(ctx context.Context, in *SpeechRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AudioChunk], error)
 }
 
@@ -197,9 +202,14 @@ type VoiceService_SynthesizeClient = grpc.ServerStreamingClient[AudioChunk]
 //
 // VoiceService turns speech into text and text into speech.
 type VoiceServiceServer interface {
-	// Transcribe reads a recording as it arrives.
+	// Transcribe hears a recording as it arrives: the data of its chunks, put
+	// together. The transcript is the text of the chunks that are final, one
+	// behind the other, with a space between two that have none; if the last one is
+	// not final, its text is the end of the transcript. It may end before the
+	// recording does. A recording without words has an empty transcript.
 	Transcribe(grpc.BidiStreamingServer[AudioChunk, TranscriptChunk]) error
-	// Synthesize speaks a text.
+	// Synthesize speaks a text. The recording is the data of its chunks, put
+	// together.
 	Synthesize(*SpeechRequest, grpc.ServerStreamingServer[AudioChunk]) error
 	mustEmbedUnimplementedVoiceServiceServer()
 }

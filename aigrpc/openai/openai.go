@@ -1,8 +1,9 @@
 // Package openai is an AI provider that asks a server which speaks as OpenAI
 // does: OpenAI itself, Ollama, llama.cpp's server, vLLM, Gemini at its
-// compatible address, and others. It never knows who a user is, and tells the
-// server nothing but what was said. Its one invariant: an answer that ends
-// without an error is whole, for the server said how it ended.
+// compatible address, and others; for replies, and to hear and speak. It never
+// knows who a user is, and tells the server nothing but what was said. Its one
+// invariant: an answer that ends without an error is whole, for the server said
+// how it ended.
 package openai
 
 import (
@@ -143,16 +144,7 @@ func New(c Config) (*Server, error) {
 		c.BaseURL = DefaultURL
 	}
 	client := provider.NewClient()
-	// Services of their own, since openai.NewClient reads the environment. What
-	// is asked again is the business of whoever calls over gRPC.
-	opts := []option.RequestOption{
-		option.WithBaseURL(c.BaseURL),
-		option.WithHTTPClient(client),
-		option.WithMaxRetries(0),
-	}
-	if c.APIKey != "" {
-		opts = append(opts, option.WithAPIKey(c.APIKey))
-	}
+	opts := options(c.BaseURL, c.APIKey, client)
 	return &Server{
 		config:  c,
 		dialect: dialects[c.kind()],
@@ -160,6 +152,20 @@ func New(c Config) (*Server, error) {
 		models:  openai.NewModelService(opts...),
 		close:   client.CloseIdleConnections,
 	}, nil
+}
+
+// options are for services of their own, since openai.NewClient reads the
+// environment. What is asked again is the business of whoever calls over gRPC.
+func options(baseURL, key string, client option.HTTPClient) []option.RequestOption {
+	opts := []option.RequestOption{
+		option.WithBaseURL(baseURL),
+		option.WithHTTPClient(client),
+		option.WithMaxRetries(0),
+	}
+	if key != "" {
+		opts = append(opts, option.WithAPIKey(key))
+	}
+	return opts
 }
 
 // Close lets go of the connections to the server.

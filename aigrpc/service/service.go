@@ -53,6 +53,9 @@ type Config struct {
 	// their caller's. 0: 1,000.
 	MaxCalls uint32
 
+	// Voice hears and speaks. nil: the service does neither.
+	Voice amandaai.VoiceServiceServer
+
 	// Log gets a line for each call that fails, and is never told what was said.
 	// nil: nothing is logged.
 	Log *slog.Logger
@@ -139,6 +142,10 @@ func New(c Config, ai amandaai.AIServiceServer) (*Server, error) {
 		grpc.StreamInterceptor(s.stream),
 	)
 	amandaai.RegisterAIServiceServer(s.grpc, ai)
+	if c.Voice != nil {
+		amandaai.RegisterVoiceServiceServer(s.grpc, c.Voice)
+		s.health.SetServingStatus(amandaai.VoiceService_ServiceDesc.ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil
