@@ -125,6 +125,8 @@ func kindName(t reflect.Type) string {
 		return "a string"
 	case reflect.Int64:
 		return "a whole number that fits 64 bits"
+	case reflect.Float64:
+		return "a number"
 	default:
 		return "of another type"
 	}

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"parley/auth"
 	"parley/models"
 	"parley/stream"
+	"parley/voice"
 )
 
 // A problem is an error that says how it is answered: the document of RFC 9457
@@ -27,8 +29,10 @@ type problem struct {
 	retryAfter int    // seconds; 429 and 503
 	messageID  int64  // of the reply that is in the way
 	checks     map[string]string
-	foreseen   bool  // 503: the replica does what it should, and says so
-	dailyQuota int64 // 429: how much there is of what is used up for the day
+	foreseen   bool   // 503: the replica does what it should, and says so
+	dailyQuota int64  // 429: how much there is of what is used up for the day
+	offset     *int64 // 409: where an upload goes on
+	uploadID   int64  // of the recording that can be completed once more
 }
 
 // A fieldError says what is wrong with one field or parameter.
@@ -51,6 +55,13 @@ var (
 	errNotForm          = &problem{status: http.StatusBadRequest, code: "invalid_form", detail: "Send token and password, once each, as a form."}
 	errBodyTimeout      = &problem{status: http.StatusRequestTimeout, code: "request_timeout", detail: "The body did not arrive in time."}
 
+	errIncomplete     = &problem{status: http.StatusBadRequest, code: "incomplete_body", detail: "The body could not be read to its end."}
+	errNotBase64      = invalid("invalid_audio", "audio", "audio must be base64.")
+	errChunkTooLarge  = &problem{status: http.StatusRequestEntityTooLarge, code: "chunk_too_large", detail: "A chunk may have 1 MiB at most."}
+	errEmptyChunk     = &problem{status: http.StatusBadRequest, code: "empty_chunk", detail: "A chunk has one byte at least."}
+	errDigestMismatch = &problem{status: http.StatusBadRequest, code: "digest_mismatch", detail: "The body is not what its digest is of. Nothing was stored; send it again."}
+	errNothingToSay   = &problem{status: http.StatusUnprocessableEntity, code: "nothing_to_say", detail: "There are no words in this text."}
+
 	errNoToken       = &problem{status: http.StatusUnauthorized, code: "missing_token", detail: "Send an access token: Authorization: Bearer ..."}
 	errInvalidToken  = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token is not valid.", challenge: "invalid_token"}
 	errExpiredToken  = &problem{status: http.StatusUnauthorized, code: "invalid_token", detail: "The access token has expired.", challenge: "invalid_token"}
@@ -72,6 +83,7 @@ var (
 	errTooManyAttempts = &problem{status: http.StatusTooManyRequests, code: "too_many_attempts", detail: "That was tried too often. Try again later."}
 	errTooManyMessages = &problem{status: http.StatusTooManyRequests, code: "too_many_messages", detail: "Those are too many messages in a short time. Try again soon."}
 
+	errNoPlace  = &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "This replica has as many connections as it can serve. Try again in a moment.", retryAfter: 2, foreseen: true}
 	errTimeout  = &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "The service took too long. Try again soon.", retryAfter: 2}
 	errInternal = &problem{status: http.StatusInternalServerError, code: "internal_error", detail: "Something went wrong on our side."}
 )
@@ -89,6 +101,15 @@ var sentinels = []struct {
 	{models.ErrLastAdmin, &problem{status: http.StatusConflict, code: "last_admin", detail: "This is the last administrator. Make another one first."}},
 	{models.ErrKeyReused, &problem{status: http.StatusUnprocessableEntity, code: "idempotency_key_reused", detail: "This Idempotency-Key was used with another body."}},
 	{models.ErrNotRewritable, &problem{status: http.StatusConflict, code: "not_rewritable", detail: "Only the last reply of a chat can be regenerated, and only a message of the user can be edited."}},
+	{models.ErrUploadEmpty, &problem{status: http.StatusBadRequest, code: "empty_recording", detail: "There is nothing in the recording."}},
+	{models.ErrTooManyUploads, &problem{status: http.StatusTooManyRequests, code: "too_many_uploads", detail: "Too many recordings are open. Complete or delete one, and try again.", retryAfter: 60}},
+	{voice.ErrTooLarge, &problem{status: http.StatusRequestEntityTooLarge, code: "recording_too_large", detail: "A recording may have 25 MiB at most."}},
+	{voice.ErrUnsupported, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_audio", detail: "This is no recording in WebM, MP3, WAV or Ogg."}},
+	{voice.ErrFormatMismatch, &problem{status: http.StatusUnsupportedMediaType, code: "format_mismatch", detail: "The recording has another format than format says."}},
+	{voice.ErrNothingHeard, &problem{status: http.StatusUnprocessableEntity, code: "nothing_heard", detail: "Nothing was understood. Speak again, closer to the microphone."}},
+	{voice.ErrBusy, &problem{status: http.StatusServiceUnavailable, code: "voice_busy", detail: "This replica hears and speaks as much as it can. Try again in a moment.", retryAfter: 2, foreseen: true}},
+	{voice.ErrTooMany, &problem{status: http.StatusTooManyRequests, code: "too_many_at_once", detail: "You do too much of this at once. Wait for the end of one.", retryAfter: 5}},
+	{stream.ErrVoiceUnavailable, &problem{status: http.StatusServiceUnavailable, code: stream.CodeVoiceUnavailable, detail: "There is nobody here who hears or speaks.", retryAfter: 60, foreseen: true}},
 	{models.ErrInvalidText, malformed("A string holds NUL.")},
 	{models.ErrInvalidCursor, invalid("invalid_cursor", "cursor", "cursor must be a next_cursor of this list.")},
 	{auth.ErrExpiredToken, errExpiredToken},
@@ -102,6 +123,26 @@ var sentinels = []struct {
 	{stream.ErrTooManyStreams, &problem{status: http.StatusTooManyRequests, code: "too_many_streams", detail: "Too many streams are open. Close one, and try again.", retryAfter: 5}},
 	{context.DeadlineExceeded, errTimeout},
 	{context.Canceled, errTimeout}, // read by nobody, unless it is the server that gave up
+}
+
+// failedElsewhere is the answer to a recording that came to nothing, as far as a
+// code says it.
+func failedElsewhere(code string) *problem {
+	switch code {
+	case voice.CodeReplyInProgress:
+		return &problem{status: http.StatusConflict, code: code, detail: "The last message of this chat is still being answered."}
+	case voice.CodeDailyLimit:
+		return &problem{
+			status: http.StatusTooManyRequests, code: code, retryAfter: int(max(seconds(time.Until(models.NextDay(time.Now()))), 1)),
+			detail: "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
+		}
+	case voice.CodeInternal:
+		return errInternal
+	}
+	return &problem{
+		status: http.StatusServiceUnavailable, code: code, retryAfter: 2, foreseen: true,
+		detail: "What hears and speaks for this service does not answer at the moment. Try again soon.",
+	}
 }
 
 // invalid is the answer to a field or parameter that is not as it must be.
@@ -164,8 +205,15 @@ func problemOf(err error) *problem {
 			retryAfter: int(max(seconds(time.Until(reached.Resets)), 1)), dailyQuota: reached.Limit,
 		}
 	}
+	var failed *voice.Failed
+	if errors.As(err, &failed) {
+		return failedElsewhere(failed.Code)
+	}
 	var backend *stream.BackendError
 	if errors.As(err, &backend) {
+		if strings.HasPrefix(backend.Code, "voice_") {
+			return failedElsewhere(backend.Code)
+		}
 		return &problem{
 			status: http.StatusServiceUnavailable, code: backend.Code, retryAfter: 2, foreseen: true,
 			detail: "The AI service does not answer at the moment. Try again soon.",
@@ -206,11 +254,15 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.dailyQuota > 0 {
+		s.metrics.Throttled(string(tokensPolicy))
 		tokensPolicy.exhaust(h, p.dailyQuota, p.retryAfter)
 	}
 	if info.route != nil && info.route.page {
 		showProblem(w, p)
 		return
+	}
+	if p.offset != nil {
+		h.Set("Upload-Offset", strconv.FormatInt(*p.offset, 10))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.status)
@@ -239,10 +291,12 @@ func (p *problem) document(requestID string) []byte {
 		RequestID string            `json:"request_id"`
 		Errors    []fieldError      `json:"errors,omitempty"`
 		MessageID int64             `json:"message_id,omitempty"`
+		UploadID  int64             `json:"upload_id,omitempty"`
+		Offset    *int64            `json:"offset,omitempty"`
 		Checks    map[string]string `json:"checks,omitempty"`
 	}{
 		"about:blank", http.StatusText(p.status), p.status, p.detail, p.code, p.detail, requestID,
-		p.fields, p.messageID, p.checks,
+		p.fields, p.messageID, p.uploadID, p.offset, p.checks,
 	})
 	if err != nil {
 		panic(err) // strings and numbers always have a JSON form

@@ -45,6 +45,8 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, caller auth.Iden
 	writeArray(file, all(devices), func(d models.DeviceSession) { file.value(encodeDevice(d, caller)) })
 	file.text(`,"chats":`)
 	s.exportChats(r.Context(), file, caller.UserID)
+	file.text(`,"recordings":`)
+	writeArray(file, s.uploadsOf(r.Context(), caller.UserID), func(u models.Upload) { file.value(encodeUpload(u)) })
 	file.text(`,"usage":`)
 	writeArray(file, s.usageOf(r.Context(), caller.UserID), func(u models.CountedUsage) { file.value(encodeCountedUsage(u)) })
 	file.text(`,"audit":`)
@@ -73,6 +75,13 @@ func (s *server) exportChats(ctx context.Context, file *exportFile, userID int64
 		writeArray(file, messages, func(m models.Message) { file.value(encodeMessage(m)) })
 		file.text("}")
 	})
+}
+
+// uploadsOf are the recordings of a user that are stored for a while.
+func (s *server) uploadsOf(ctx context.Context, userID int64) iter.Seq2[models.Upload, error] {
+	return pages(func(after int64) ([]models.Upload, error) {
+		return s.db.ExportUploads(ctx, userID, after, exportPage)
+	}, func(u models.Upload) int64 { return u.ID })
 }
 
 // auditOf are the entries about a user.

@@ -97,7 +97,7 @@ func TestNothingMakesA500(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		var routes [][2]string
-		s := start(t, db, says("Fine."), func(c *handlers.Config) { routes = handlers.Routes(handlers.New(*c)) })
+		s := startVoiced(t, db, says("Fine."), listens(counted), spells{}, func(c *handlers.Config) { routes = handlers.Routes(handlers.New(*c)) })
 		ann, bob, eve := s.signup("ann@example.com"), s.signup("bob@example.com"), s.signup("eve@example.com")
 		s.do(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`})
 		s.do(call{method: "POST", path: "/api/v1/chats", token: bob.Access})
@@ -160,7 +160,7 @@ func (s *service) harmless(t *testing.T, c call) {
 	if err != nil {
 		return // refused by the client itself
 	}
-	began, err := client.Do(r)
+	began, err := s.fetch(r)
 	if err != nil {
 		return // likewise
 	}

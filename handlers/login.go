@@ -20,7 +20,8 @@ const (
 )
 
 // login answers POST /auth/login.
-func (s *server) login(w http.ResponseWriter, r *http.Request) error {
+func (s *server) login(w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() { s.countLoginOutcome(r, err) }()
 	var in struct {
 		Email    string `json:"email"`
 		Password string `json:"password"`

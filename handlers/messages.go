@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -105,8 +104,7 @@ func (s *server) answerWith(w http.ResponseWriter, r *http.Request, caller auth.
 			return err
 		}
 	}
-	mine := limitOn(s.limits.Messages, "messages", strconv.FormatInt(caller.UserID, 10))
-	counted, err := s.throttle(w, r, messagesPolicy, errTooManyMessages, mine)
+	counted, err := s.throttle(w, r, messagesPolicy, errTooManyMessages, s.messagesOf(caller))
 	if err != nil {
 		return err
 	}
@@ -191,16 +189,25 @@ func replyLater(w http.ResponseWriter, ex models.Exchange) error {
 // who sends again sends the same bytes, and no reading of them can make two
 // different messages look alike.
 func idempotencyKey(r *http.Request, body []byte) (*models.IdempotencyKey, error) {
-	keys := r.Header.Values("Idempotency-Key")
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	if len(keys) > 1 || !validKey(keys[0]) {
-		return nil, invalid("invalid_idempotency_key", "Idempotency-Key", "An Idempotency-Key is 1 to 255 visible ASCII characters.")
+	key, err := keyName(r)
+	if key == "" || err != nil {
+		return nil, err
 	}
 	info := infoOf(r)
 	sum := sha256.Sum256(append([]byte(info.params.ByName("id")+"\n"), body...))
-	return &models.IdempotencyKey{Route: info.route.keyed, Key: keys[0], BodyHash: hex.EncodeToString(sum[:])}, nil
+	return &models.IdempotencyKey{Route: info.route.keyed, Key: key, BodyHash: hex.EncodeToString(sum[:])}, nil
+}
+
+// keyName returns what stands in Idempotency-Key, "" if there is none.
+func keyName(r *http.Request) (string, error) {
+	keys := r.Header.Values("Idempotency-Key")
+	switch {
+	case len(keys) == 0:
+		return "", nil
+	case len(keys) > 1 || !validKey(keys[0]):
+		return "", invalid("invalid_idempotency_key", "Idempotency-Key", "An Idempotency-Key is 1 to 255 visible ASCII characters.")
+	}
+	return keys[0], nil
 }
 
 func validKey(key string) bool {

@@ -32,6 +32,8 @@ type request struct {
 	params httprouter.Params
 	userID int64 // of the caller, once the token is verified
 
+	traced func(route string, status int) // ends the span; nil: there is none
+
 	err   error // what the handler returned
 	stack []byte
 }
@@ -120,28 +122,24 @@ func searched(q url.Values) (string, error) {
 // An answer is the ResponseWriter of one request that knows its status.
 type answer struct {
 	http.ResponseWriter
-	status int // 0: nothing was sent
+	status       int       // 0: nothing was sent
+	at           time.Time // when that began
+	ownDeadlines bool      // the handler's
+	hijacked     bool
 }
 
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && status >= 200 {
-		a.status = status
+		a.status, a.at = status, time.Now()
 	}
 	a.ResponseWriter.WriteHeader(status)
-}
-
-func (a *answer) Write(p []byte) (int, error) {
-	if a.status == 0 {
-		a.status = http.StatusOK
-	}
-	return a.ResponseWriter.Write(p)
 }
 
 // Hijack hands the connection over to a stream, which answers 200 by itself.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
 	if err == nil {
-		a.status = http.StatusOK
+		a.status, a.at, a.hijacked = http.StatusOK, time.Now(), true
 	}
 	return conn, rw, err
 }
@@ -152,6 +150,18 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // statusClientGone is what the log calls a request whose client went away
 // before it was answered.
 const statusClientGone = 499
+
+// outcome is the status that r was answered with, as it is logged and counted.
+func outcome(r *http.Request) int {
+	info := infoOf(r)
+	switch {
+	case clientGone(r, info.err):
+		return statusClientGone
+	case info.answer.status == 0:
+		return http.StatusOK
+	}
+	return info.answer.status
+}
 
 // logAccess writes the one line that each request leaves. It names the route
 // by its pattern: paths and queries may hold tickets and tokens.
@@ -165,11 +175,8 @@ func (s *server) logAccess(r *http.Request, status int) {
 			level = slog.LevelDebug
 		}
 	}
-	switch {
-	case clientGone(r, info.err):
-		level, status = slog.LevelDebug, statusClientGone
-	case status == 0:
-		status = http.StatusOK
+	if status == statusClientGone {
+		level = slog.LevelDebug
 	}
 	attrs = append(attrs,
 		slog.Int("status", status),

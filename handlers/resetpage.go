@@ -109,9 +109,7 @@ func showPage(w http.ResponseWriter, status int, data resetPageData) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", pagePolicy)
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Frame-Options", "DENY")
+	protectPage(h, pagePolicy)
 	w.WriteHeader(status)
 	w.Write(page.Bytes()) //nolint:errcheck // the client may be gone
 }

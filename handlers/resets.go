@@ -39,6 +39,7 @@ func (s *server) requestReset(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if asked.refuses(mails) {
+		s.metrics.Throttled("reset-mails")
 		email = "" // nobody's too: all is done as for another
 	}
 	if err := s.db.RequestReset(ctx, email, by(r, 0)); err != nil {

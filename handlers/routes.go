@@ -48,9 +48,11 @@ func (s *server) table() []route {
 		{method: http.MethodGet, path: "/.well-known/jwks.json", serve: s.publicKeys},
 		{method: http.MethodGet, path: "/reset-password", serve: s.showReset, page: true},
 		{method: http.MethodPost, path: "/reset-password", serve: s.submitReset, page: true},
+		{method: http.MethodGet, path: "/docs", serve: s.showDocs},
+		{method: http.MethodGet, path: "/docs/:file", serve: s.docsFile},
 	}
 	for _, mount := range mounts {
-		for _, row := range slices.Concat(s.api(), s.administration()) {
+		for _, row := range slices.Concat(s.api(), s.spoken(), s.administration()) {
 			row.path = mount + row.path
 			rows = append(rows, row)
 		}
@@ -62,6 +64,7 @@ func (s *server) table() []route {
 func (s *server) api() []route {
 	return []route{
 		{method: http.MethodGet, path: "/health", serve: s.health, quiet: true},
+		{method: http.MethodGet, path: "/openapi.yaml", serve: s.description},
 
 		{method: http.MethodPost, path: "/auth/signup", serve: s.signup, limited: signupPolicy},
 		{method: http.MethodPost, path: "/auth/login", serve: s.login, limited: loginPolicy},
@@ -101,8 +104,22 @@ func (s *server) api() []route {
 		{method: http.MethodPost, path: "/messages/:id/stream-ticket", serve: s.signedIn(s.makeTicket)},
 		{method: http.MethodPost, path: "/messages/:id/stop", serve: s.signedIn(s.stopReply)},
 		{method: http.MethodPost, path: "/messages/:id/regenerate", serve: s.signedIn(s.regenerate), keyed: "messages/regenerate", limited: messagesPolicy},
+		{method: http.MethodGet, path: "/messages/:id/audio", serve: s.voiced(s.speakMessage)},
 		{method: http.MethodGet, path: "/events", serve: s.signedIn(s.followEvents), endless: true},
 		{method: http.MethodPost, path: "/messages/:id/edit", serve: s.signedIn(s.editMessage), keyed: "messages/edit", limited: messagesPolicy},
+	}
+}
+
+// spoken are those for who speaks and wants to hear.
+func (s *server) spoken() []route {
+	return []route{
+		{method: http.MethodPost, path: "/voice/messages", serve: s.voiced(s.sendRecording), keyed: "voice/messages", limited: messagesPolicy},
+		{method: http.MethodPost, path: "/voice/uploads", serve: s.voiced(s.beginUpload), keyed: "voice/uploads"},
+		{method: http.MethodGet, path: "/voice/uploads/:id", serve: s.voiced(s.getUpload)},
+		{method: http.MethodDelete, path: "/voice/uploads/:id", serve: s.voiced(s.dropUpload)},
+		{method: http.MethodPost, path: "/voice/uploads/:id/chunks", serve: s.voiced(s.addChunk)},
+		{method: http.MethodPost, path: "/voice/uploads/:id/complete", serve: s.voiced(s.completeUpload), keyed: "voice/uploads/complete", limited: messagesPolicy},
+		{method: http.MethodPost, path: "/voice/speech", serve: s.voiced(s.speak)},
 	}
 }
 
@@ -148,6 +165,13 @@ func (s *server) adapt(row *route) httprouter.Handle {
 		if told := s.policies[row.limited]; told != "" {
 			w.Header().Set("RateLimit-Policy", told)
 		}
+		if !hasPlace(r.Context()) {
+			w.Header().Set("Connection", "close") // for the next one
+			if !row.quiet {
+				s.fail(w, r, errNoPlace)
+				return
+			}
+		}
 		if err := row.serve(w, r); err != nil {
 			s.fail(w, r, err)
 		}
@@ -157,6 +181,10 @@ func (s *server) adapt(row *route) httprouter.Handle {
 // missing answers a request that no row takes: where others take its path 405,
 // or for OPTIONS 204, with their methods; else 404.
 func (s *server) missing(w http.ResponseWriter, r *http.Request) {
+	if s.mayScrape(r) {
+		s.adapt(&route{path: scrapePath, serve: s.showMetrics, quiet: true})(w, r, nil)
+		return
+	}
 	var allow []string
 	for i := range s.routes {
 		if row := &s.routes[i]; row.matches(r.URL.Path) {
@@ -211,7 +239,7 @@ func crossOrigin(origins []string, next http.Handler) http.Handler {
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions},
 		AllowedHeaders: []string{
 			"Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer",
-			"X-Request-Id", "Upload-Offset", "Digest",
+			"X-Request-Id", "Upload-Offset", "Digest", "Content-Digest", "Repr-Digest",
 		},
 		ExposedHeaders: []string{
 			"X-Request-Id", "Location", "Preference-Applied", "Retry-After", "RateLimit", "RateLimit-Policy",

@@ -18,17 +18,21 @@ import (
 	"time"
 
 	"parley/auth"
+	"parley/metrics"
 	"parley/models"
 	"parley/stream"
+	"parley/voice"
 )
 
-// Config is what the API stands on. All of it is asked for, but for the lists.
+// Config is what the API stands on. All of it is asked for, but for the lists and
+// what has something else in brackets.
 type Config struct {
 	DB        *models.DB
 	Tokens    *auth.Tokens
 	Passwords *auth.Passwords
 	Revoked   *auth.Revoked
 	Hub       *stream.Hub
+	Voice     *voice.Recordings // nil: nobody here hears or speaks
 
 	// Ready tells what /readyz answers. It is called for each request there.
 	Ready func(context.Context) []Check
@@ -42,6 +46,10 @@ type Config struct {
 	Version   string
 	AccessTTL time.Duration // of access tokens: how long a revocation must hold
 	Log       *slog.Logger
+
+	Metrics *metrics.Requests // what is counted [nobody reads it]
+	Scrape  http.Handler      // answers /metrics to callers on this machine [nothing is there]
+	Trace   Trace             // makes a span of each request [none is made]
 
 	// RefusalTime is what a login with a wrong password and a request for a
 	// reset take at the least. 0 is half a second: longer than any hash that
@@ -68,6 +76,8 @@ type server struct {
 	passwords *auth.Passwords
 	revoked   *auth.Revoked
 	hub       *stream.Hub
+	voice     *voice.Recordings
+	speeches  *voice.Gate
 	ready     func(context.Context) []Check
 	proxies   []netip.Prefix
 	limits    Limits
@@ -76,6 +86,9 @@ type server struct {
 	version   string
 	accessTTL time.Duration
 	log       *slog.Logger
+	metrics   *metrics.Requests
+	scrape    http.Handler
+	trace     Trace
 
 	refusalTime time.Duration
 
@@ -93,6 +106,8 @@ func New(c Config) http.Handler {
 		passwords: c.Passwords,
 		revoked:   c.Revoked,
 		hub:       c.Hub,
+		voice:     c.Voice,
+		speeches:  voice.NewGate(maxSpeeches, maxSpeechesUser),
 		ready:     c.Ready,
 		proxies:   c.TrustedProxies,
 		limits:    c.Limits,
@@ -101,8 +116,14 @@ func New(c Config) http.Handler {
 		version:   c.Version,
 		accessTTL: c.AccessTTL,
 		log:       c.Log,
+		metrics:   c.Metrics,
+		scrape:    c.Scrape,
+		trace:     c.Trace,
 
 		refusalTime: c.RefusalTime,
+	}
+	if s.metrics == nil {
+		s.metrics = metrics.NewRequests(nil)
 	}
 	if s.refusalTime == 0 {
 		s.refusalTime = 500 * time.Millisecond
@@ -123,14 +144,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := a.Header()
 	h.Set("X-Request-Id", info.id)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	s.protect(h)
 	if r.ContentLength != 0 {
 		// net/http takes the deadline away at the end of the body. What is no
 		// connection (a recorder in a test) has none.
 		http.NewResponseController(w).SetReadDeadline(info.began.Add(bodyTimeout)) //nolint:errcheck // see above
 	}
-	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, info))
+	r = r.WithContext(context.WithValue(s.begin(r, info), requestKey{}, info))
 
 	defer func() {
 		p := recover()
@@ -142,7 +162,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			info.stack = debug.Stack()
 			s.fail(a, r, fmt.Errorf("panic: %v", p))
 		}
-		s.logAccess(r, a.status)
+		s.logAccess(r, outcome(r))
+		s.observe(r, outcome(r))
+		a.end()
 		if abort {
 			panic(http.ErrAbortHandler)
 		}

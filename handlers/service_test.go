@@ -44,7 +44,13 @@ var tokenConfig = auth.TokenConfig{
 // start runs the API until the test ends. change may adjust what it stands on.
 func start(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*handlers.Config)) *service {
 	t.Helper()
-	s, api := build(t, db, backend, change...)
+	return startOn(t, db, backend, stream.Config{}, change...)
+}
+
+// startOn is start with a hub that has some settings of its own.
+func startOn(t *testing.T, db *models.DB, backend stream.Backend, hub stream.Config, change ...func(*handlers.Config)) *service {
+	t.Helper()
+	s, api := buildOn(t, db, backend, hub, change...)
 	server := httptest.NewServer(api)
 	s.url = server.URL
 	t.Cleanup(server.Close)
@@ -67,6 +73,12 @@ const maxStreams = 30
 // takes itself to know at any time what was revoked.
 func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*handlers.Config)) (*service, http.Handler) {
 	t.Helper()
+	return buildOn(t, db, backend, stream.Config{}, change...)
+}
+
+// buildOn is build with a hub that has some settings of its own.
+func buildOn(t *testing.T, db *models.DB, backend stream.Backend, hub stream.Config, change ...func(*handlers.Config)) (*service, http.Handler) {
+	t.Helper()
 	ring, err := sharedKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -80,12 +92,14 @@ func build(t *testing.T, db *models.DB, backend stream.Backend, change ...func(*
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	// Nothing that one replica does has to wait for a poll; nor does a machine
 	// that is slow for a second make it doubt its lease.
-	s.hub = stream.NewHub(db, backend, stream.Config{
-		Replica: rand.Text(), PollEvery: time.Hour, Lease: time.Hour, MaxStreams: maxStreams,
-		Revoked: func(v stream.Viewer) bool {
-			return s.revoked.Has(auth.Identity{UserID: v.UserID, SID: v.SID, IssuedAt: v.IssuedAt})
-		},
-	}, log)
+	hub.Replica, hub.Lease, hub.MaxStreams = rand.Text(), time.Hour, maxStreams
+	if hub.PollEvery == 0 {
+		hub.PollEvery = time.Hour
+	}
+	hub.Revoked = func(v stream.Viewer) bool {
+		return s.revoked.Has(auth.Identity{UserID: v.UserID, SID: v.SID, IssuedAt: v.IssuedAt})
+	}
+	s.hub = stream.NewHub(db, backend, hub, log)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.hub.Run(ctx) })
@@ -216,7 +230,7 @@ func (s *service) send(c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	res, err := client.Do(r)
+	res, err := s.fetch(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -232,11 +246,21 @@ func (s *service) open(c call) *http.Response {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	res, err := client.Do(r)
+	res, err := s.fetch(r)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", c.method, c.path, err)
 	}
 	return res
+}
+
+// fetch sends r. What comes back is held against openapi.yaml as it is read.
+func (s *service) fetch(r *http.Request) (*http.Response, error) {
+	s.t.Helper()
+	res, err := client.Do(r)
+	if err == nil {
+		watch(s.t, r, res)
+	}
+	return res, err
 }
 
 func (s *service) request(c call) (*http.Request, error) {

@@ -150,6 +150,7 @@ func (s *server) admit(ctx context.Context, h http.Header, t tally, refusal *pro
 	if !refused {
 		return nil
 	}
+	s.metrics.Throttled(string(t.policy))
 	s.refund(ctx, t.allowed())
 	t.policy.tell(h, 0, wait)
 	answer := *refusal

@@ -56,6 +56,7 @@ func TestExport(t *testing.T) {
 				message(5, 1, "user", `"How are you?"`), message(6, 1, "assistant", fine),
 			}, ",") +
 			`]},{"chat":{"id":3,"title":"Empty",` + created + `,"message_count":0,"last_message_time":null},"messages":[]}]` +
+			`,"recordings":[]` +
 			`,"usage":[` + used(1, 2) + `,` + used(1, 6) + `]` +
 			`,"audit":[{"at":"<time>","action":"account.created","detail":"","by_you":false,"ip":"127.0.0.1","request_id":"<id>"}` +
 			`,{"at":"<time>","action":"password.reset_requested","detail":"","by_you":false,"ip":"127.0.0.1","request_id":"r2"}]}`
