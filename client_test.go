@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func (u user) send(tb testing.TB, s *service, method, path, body string, header 
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header.Set(name, value)
 	}
-	res, err := client.Do(r)
+	res, err := cmp.Or(s.web, client).Do(r)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func healthcheck(ctx context.Context, p process, live bool) error {
 	if live {
 		path = "/livez"
 	}
-	url := "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port)) + path
+	url := c.scheme() + "://" + net.JoinHostPort(host, strconv.Itoa(c.Port)) + path
 
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
@@ -93,7 +93,7 @@ func healthcheck(ctx context.Context, p process, live bool) error {
 		return err
 	}
 	// A transport of its own: no proxy stands between a machine and itself.
-	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	res, err := (&http.Transport{DisableKeepAlives: true, TLSClientConfig: loopbackTLS}).RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", url, err)
 	}

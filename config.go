@@ -34,6 +34,8 @@ import (
 type Config struct {
 	Host      string `env:"HOST" envDefault:"127.0.0.1" desc:"address to listen on; containers set 0.0.0.0"`
 	Port      int    `env:"PORT" envDefault:"8080" desc:"port to listen on; 0 lets the system choose"`
+	TLSCert   string `env:"TLS_CERT" desc:"file with the certificate chain (PEM) of the service; without one it speaks in the clear, for a proxy in front of it"`
+	TLSKey    string `env:"TLS_KEY" desc:"file with its key (PEM); both files may change while it runs"`
 	PublicURL string `env:"PUBLIC_URL" absent:"http://HOST:PORT" desc:"where clients reach the service; production asks for it, with https"`
 	Env       string `env:"ENV" envDefault:"development" desc:"development or production; production refuses what is unsafe"`
 
@@ -52,6 +54,7 @@ type Config struct {
 	PasswordThreads uint8         `env:"PASSWORD_THREADS" envDefault:"1" desc:"argon2id: lanes"`
 	PasswordWorkers int           `env:"PASSWORD_WORKERS" envDefault:"0" desc:"passwords hashed at once; 0 goes by the processors"`
 
+	MaxConnections int            `env:"MAX_CONNECTIONS" envDefault:"10000" desc:"most connections at a time, streams among them; idle ones make room, and what is above gets 503; 0 is any number"`
 	CORSOrigins    []string       `env:"CORS_ORIGINS" desc:"comma-separated origins whose pages may call the API; empty is none"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" desc:"comma-separated networks whose forwarding headers tell the client's address"`
 
@@ -99,6 +102,22 @@ type Config struct {
 	AIServiceToken      string        `env:"AI_SERVICE_TOKEN" secret:"all" desc:"bearer credential that parley ai asks for"`
 	AIServiceTLSCert    string        `env:"AI_SERVICE_TLS_CERT" desc:"file with the certificate chain (PEM) of parley ai; without one it speaks in the clear"`
 	AIServiceTLSKey     string        `env:"AI_SERVICE_TLS_KEY" desc:"file with its key (PEM)"`
+
+	VoiceProvider         string        `env:"VOICE_PROVIDER" absent:"as AI_PROVIDER where it has a voice, else none" desc:"who hears and speaks: openai (any server with /audio/transcriptions and /audio/speech), local (ffmpeg, pocketsphinx and flite on this machine; English), grpc (the AI service), or none"`
+	VoiceName             string        `env:"VOICE_NAME" absent:"alloy with openai, slt with local" desc:"voice that speaks where a request names none"`
+	VoiceGrammar          string        `env:"VOICE_GRAMMAR" absent:"all of English" desc:"file with a JSGF grammar: local understands nothing but what it allows, and that far better"`
+	VoiceLocalCalls       int           `env:"VOICE_LOCAL_CALLS" envDefault:"0" desc:"recordings that local hears at once, and texts that it speaks; 0 goes by the processors"`
+	VoiceFirstTimeout     time.Duration `env:"VOICE_FIRST_CHUNK_TIMEOUT" envDefault:"60s" desc:"how long a transcript may take to begin when the recording is whole, and speech"`
+	VoiceChunkTimeout     time.Duration `env:"VOICE_CHUNK_TIMEOUT" envDefault:"30s" desc:"how long either may pause"`
+	OpenAITranscribeModel string        `env:"OPENAI_TRANSCRIBE_MODEL" envDefault:"whisper-1" desc:"model that hears, with VOICE_PROVIDER=openai"`
+	OpenAISpeechModel     string        `env:"OPENAI_SPEECH_MODEL" envDefault:"gpt-4o-mini-tts" desc:"model that speaks, with VOICE_PROVIDER=openai"`
+
+	MetricsAddr     string  `env:"METRICS_ADDR" absent:"/metrics on HOST:PORT, for callers on this machine" desc:"host:port where Prometheus finds /metrics, apart from all else; whoever reaches it may read it"`
+	OTLPEndpoint    string  `env:"OTEL_EXPORTER_OTLP_ENDPOINT" absent:"nothing is traced" secret:"url" desc:"base URL of a collector that takes traces over HTTP (OTLP, protobuf), such as http://localhost:4318"`
+	OTLPHeaders     string  `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"all" desc:"name=value, with commas between, that go to the collector with each request"`
+	OTelService     string  `env:"OTEL_SERVICE_NAME" envDefault:"parley" desc:"what the traces are of"`
+	OTelSampler     string  `env:"OTEL_TRACES_SAMPLER" envDefault:"parentbased_always_on" desc:"which requests are traced, by the names that OpenTelemetry has for that"`
+	OTelSamplerRate float64 `env:"OTEL_TRACES_SAMPLER_ARG" envDefault:"1" desc:"which part of them, 0 to 1, with parentbased_traceidratio or traceidratio"`
 
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"20s" desc:"how long an ending process goes on with its replies; less than the platform's grace"`
 	LogLevel     slog.Level    `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
@@ -232,7 +251,7 @@ func configure(environ []string, dotenv string) *configuration {
 	c.noteParseErrors(err)
 	c.check()
 	if c.PublicURL == "" {
-		c.PublicURL = "http://" + c.Addr()
+		c.PublicURL = c.scheme() + "://" + c.Addr()
 	}
 	return c
 }

@@ -28,6 +28,7 @@ func (c *configuration) check() {
 	c.checkBackend()
 	c.checkBackendCredentials()
 	c.checkTimes()
+	c.checkObservation()
 	if c.LimitStreams < 0 {
 		c.fault("LIMIT_STREAMS", "%d is less than nothing; use 0 for any number, or more", c.LimitStreams)
 	}
@@ -50,6 +51,10 @@ func (c *configuration) checkListening() {
 		c.fault("PORT", "%d is not a port; use 0 to 65535", c.Port)
 	}
 	c.checkPublicURL()
+	c.checkTLS()
+	if c.MaxConnections < 0 {
+		c.fault("MAX_CONNECTIONS", "%d is less than nothing; use 0 for any number, or more", c.MaxConnections)
+	}
 	if c.Production() && slices.Contains(c.CORSOrigins, "*") {
 		c.fault("CORS_ORIGINS", "* lets every page on the web call the API, which ENV=production refuses; name the origins")
 	}
@@ -143,7 +148,7 @@ func (c *configuration) checkPasswords() {
 // knows settings and no packages, on one line.
 func withoutPackage(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", ", ")
-	for _, name := range []string{"auth: ", "openai: ", "gemini: ", "service: "} {
+	for _, name := range []string{"auth: ", "openai: ", "gemini: ", "service: ", "local: "} {
 		text = strings.TrimPrefix(text, name)
 	}
 	return text
@@ -211,6 +216,7 @@ func isPort(s string) bool {
 
 func (c *configuration) checkBackend() {
 	c.checkProvider()
+	c.checkVoice()
 	if c.AIContextBytes < 0 {
 		c.fault("AI_CONTEXT_BYTES", "%d is less than nothing; use 0 for all", c.AIContextBytes)
 	}
@@ -237,7 +243,7 @@ func (c *configuration) checkBackendCredentials() {
 			c.fault("GRPC_AI_BACKEND_CA", "%s holds no certificate in PEM", c.BackendCA)
 		}
 	}
-	if c.AIProvider != "grpc" {
+	if c.AIProvider != "grpc" && c.voiceProvider() != "grpc" {
 		return
 	}
 	switch err := c.backend().Check(); {

@@ -22,6 +22,7 @@ func development() Config {
 		DatabaseURL: "sqlite://parley.db", DatabaseMaxConns: 10, MigrateOnStart: true,
 		AccessTokenTTL: 15 * time.Minute, RefreshIdleTTL: 30 * 24 * time.Hour, RefreshMaxTTL: 90 * 24 * time.Hour,
 		PasswordMemory: 19456, PasswordTime: 2, PasswordThreads: 1,
+		MaxConnections:           10000,
 		LimitLoginAccount:        auth.Limit{Quota: 100, Window: time.Hour},
 		LimitLoginAccountNetwork: auth.Limit{Quota: 10, Window: 15 * time.Minute},
 		LimitLoginNetwork:        auth.Limit{Quota: 300, Window: 15 * time.Minute},
@@ -30,7 +31,9 @@ func development() Config {
 		AuditKeep:                365 * 24 * time.Hour,
 		AIProvider:               "demo", AIFirstChunkTimeout: 30 * time.Second, AIChunkTimeout: 30 * time.Second,
 		BackendHost: "localhost", BackendPort: 50051, AIServicePort: 50051,
+		VoiceFirstTimeout: time.Minute, VoiceChunkTimeout: 30 * time.Second, OpenAITranscribeModel: "whisper-1", OpenAISpeechModel: "gpt-4o-mini-tts",
 		DemoTokenDelay: 30 * time.Millisecond, DrainTimeout: 20 * time.Second,
+		OTelService: "parley", OTelSampler: "parentbased_always_on", OTelSamplerRate: 1,
 	}
 }
 
@@ -154,6 +157,26 @@ func TestBadSettings(t *testing.T) {
 				`LOG_LEVEL: "loud" is not a level; use debug, info, warn or error`,
 				`LOG_FORMAT: "xml" is not a format; use json or text`,
 			},
+		},
+		"a certificate without its key": {
+			[]string{"TLS_CERT=" + noPEM},
+			[]string{`TLS_KEY: is not set, and TLS_CERT is; give both or neither`},
+		},
+		"a key without its certificate": {
+			[]string{"TLS_KEY=" + noPEM},
+			[]string{`TLS_CERT: is not set, and TLS_KEY is; give both or neither`},
+		},
+		"a certificate that is not there": {
+			[]string{"TLS_CERT=" + absent, "TLS_KEY=" + absent},
+			[]string{`TLS_CERT: open ` + absent + `: no such file or directory`},
+		},
+		"a certificate that is none": {
+			[]string{"TLS_CERT=" + noPEM, "TLS_KEY=" + noPEM},
+			[]string{`TLS_CERT: ` + noPEM + ` and ` + noPEM + `: tls: failed to find any PEM data in certificate input`},
+		},
+		"fewer connections than none": {
+			[]string{"MAX_CONNECTIONS=-1"},
+			[]string{`MAX_CONNECTIONS: -1 is less than nothing; use 0 for any number, or more`},
 		},
 		"numbers out of range": {
 			[]string{
@@ -285,6 +308,30 @@ func TestBadSettings(t *testing.T) {
 		"an administrator's address that is none": {
 			[]string{"ADMIN_EMAIL=root", "ADMIN_PASSWORD=correct horse battery"},
 			[]string{`ADMIN_EMAIL: "root" is not a mail address; write one such as admin@example.org`},
+		},
+		"an address of the metrics that is none": {
+			[]string{"METRICS_ADDR=9090"},
+			[]string{`METRICS_ADDR: "9090" is not an address to listen on; write one such as 127.0.0.1:9090, or :9090`},
+		},
+		"an address of the metrics with a port that is none": {
+			[]string{"METRICS_ADDR=:metrics"},
+			[]string{`METRICS_ADDR: ":metrics" is not an address to listen on; write one such as 127.0.0.1:9090, or :9090`},
+		},
+		"metrics on the port of all else": {
+			[]string{"METRICS_ADDR=:8080"},
+			[]string{`METRICS_ADDR: ":8080" is where all else is; give another port, or leave it empty`},
+		},
+		"traces that cannot be sent": {
+			[]string{
+				"OTEL_EXPORTER_OTLP_ENDPOINT=user:secret@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS=secret", "OTEL_TRACES_SAMPLER=some",
+				"OTEL_TRACES_SAMPLER_ARG=NaN",
+			},
+			[]string{
+				`OTEL_EXPORTER_OTLP_ENDPOINT: is not the base URL of a collector; write one such as http://localhost:4318`,
+				`OTEL_EXPORTER_OTLP_HEADERS: is not a list of name=value with commas between; percent-encode what is special in a value`,
+				`OTEL_TRACES_SAMPLER: "some" is not known; use one of parentbased_always_on, parentbased_always_off, parentbased_traceidratio, always_on, always_off, traceidratio`,
+				`OTEL_TRACES_SAMPLER_ARG: NaN is not from 0 to 1`,
+			},
 		},
 		"an administrator's password that is too short": {
 			[]string{"ADMIN_EMAIL=root@example.org", "ADMIN_PASSWORD=x7#kq"},
@@ -528,6 +575,22 @@ func TestSettingsOfProviders(t *testing.T) {
 	for name, test := range map[string]struct {
 		environ, want []string
 	}{
+		"a voice that is not there": {
+			[]string{"VOICE_PROVIDER=watson", "VOICE_LOCAL_CALLS=-1", "VOICE_CHUNK_TIMEOUT=0s"},
+			[]string{
+				`VOICE_PROVIDER: "watson" is not there; use grpc, openai, local or none`,
+				`VOICE_LOCAL_CALLS: -1 is less than nothing; use 0 to go by the processors, or more`,
+				`VOICE_CHUNK_TIMEOUT: 0s is too short; use 1ms or more`,
+			},
+		},
+		"a voice with another's key": {
+			[]string{"VOICE_PROVIDER=openai", "OPENAI_API_KEY=open sesame"},
+			[]string{`OPENAI_API_KEY: the key is not printable ASCII without spaces`},
+		},
+		"a voice elsewhere, by a token in the clear": {
+			[]string{"VOICE_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST=ai.example.org", "GRPC_AI_BACKEND_TOKEN=open-sesame"},
+			[]string{`GRPC_AI_BACKEND_TOKEN: would leave this machine in the clear; set GRPC_AI_BACKEND_TLS=true`},
+		},
 		"openai without a model": {
 			[]string{"AI_PROVIDER=openai"},
 			[]string{`AI_MODEL: no model is named`},

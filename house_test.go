@@ -26,24 +26,30 @@ import (
 // An entry ending in /... stands for a whole tree. A package that is not here
 // has no place yet: give it one, and say in the README what it is for.
 var mayImport = map[string][]string{
-	"parley":                   {"parley/..."},
-	"parley/aigrpc":            {"parley/aigrpc/...", "parley/stream"},
-	"parley/aigrpc/amandaai":   {},
-	"parley/aigrpc/demo":       {"parley/aigrpc/amandaai"},
-	"parley/aigrpc/gemini":     {"parley/aigrpc/amandaai", "parley/aigrpc/provider"},
-	"parley/aigrpc/openai":     {"parley/aigrpc/amandaai", "parley/aigrpc/provider"},
-	"parley/aigrpc/provider":   {"parley/aigrpc/amandaai"},
-	"parley/aigrpc/service":    {"parley/aigrpc/amandaai"},
-	"parley/auth":              {},
-	"parley/bench":             {"parley/..."},
-	"parley/handlers":          {"parley/auth", "parley/handlers/...", "parley/mail", "parley/models", "parley/stream"},
-	"parley/importer":          {"parley/models"},
-	"parley/mail":              {"parley/models"},
-	"parley/migrations":        {},
-	"parley/models":            {},
-	"parley/models/modelstest": {"parley/migrations", "parley/models"},
-	"parley/stream":            {"parley/models"},
-	"parley/survival":          {},
+	"parley":                     {"parley/..."},
+	"parley/aigrpc":              {"parley/aigrpc/...", "parley/stream"},
+	"parley/aigrpc/amandaai":     {},
+	"parley/aigrpc/demo":         {"parley/aigrpc/amandaai"},
+	"parley/aigrpc/gemini":       {"parley/aigrpc/amandaai", "parley/aigrpc/provider"},
+	"parley/aigrpc/local":        {"parley/aigrpc/amandaai", "parley/speech"},
+	"parley/aigrpc/openai":       {"parley/aigrpc/amandaai", "parley/aigrpc/provider", "parley/speech"},
+	"parley/aigrpc/provider":     {"parley/aigrpc/amandaai"},
+	"parley/aigrpc/service":      {"parley/aigrpc/amandaai"},
+	"parley/auth":                {},
+	"parley/bench":               {"parley/..."},
+	"parley/handlers":            {"parley/auth", "parley/handlers/...", "parley/mail", "parley/metrics", "parley/models", "parley/stream", "parley/voice"},
+	"parley/importer":            {"parley/models"},
+	"parley/mail":                {"parley/metrics", "parley/models"},
+	"parley/metrics":             {},
+	"parley/metrics/metricstest": {"parley/metrics"},
+	"parley/migrations":          {},
+	"parley/models":              {},
+	"parley/models/modelstest":   {"parley/migrations", "parley/models"},
+	"parley/speech":              {},
+	"parley/stream":              {"parley/metrics", "parley/models", "parley/speech"},
+	"parley/survival":            {},
+	"parley/voice":               {"parley/models", "parley/stream"},
+	"parley/tracing":             {},
 }
 
 // onlyIn says who may import what, test files aside.
@@ -57,19 +63,19 @@ var onlyIn = []struct {
 		func(p string) bool {
 			return within("github.com/uptrace/bun", p) || within("database/sql", p) || within("github.com/jackc/pgx/v5", p)
 		},
-		[]string{"parley", "parley/models/...", "parley/migrations", "parley/importer", "parley/bench/..."},
+		[]string{"parley", "parley/models/...", "parley/migrations", "parley/importer", "parley/bench/...", "parley/tracing"},
 	},
 	{
 		"the AI backend is one room's business",
 		func(p string) bool {
 			return within("google.golang.org/grpc", p) || within("google.golang.org/protobuf", p)
 		},
-		[]string{"parley", "parley/aigrpc/...", "parley/bench/..."},
+		[]string{"parley", "parley/aigrpc/...", "parley/bench/...", "parley/tracing"},
 	},
 	{
 		"what the service knows does not depend on how it is asked",
 		func(p string) bool { return within("net/http", p) },
-		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/...", "parley/aigrpc/provider"},
+		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/...", "parley/aigrpc/provider", "parley/metrics", "parley/tracing"},
 	},
 	{
 		"tokens are auth's business",
@@ -77,9 +83,19 @@ var onlyIn = []struct {
 		[]string{"parley/auth"},
 	},
 	{
+		"what is counted is named in one place",
+		func(p string) bool { return within("github.com/prometheus", p) },
+		[]string{"parley/metrics/..."},
+	},
+	{
+		"what is traced is said in one place",
+		func(p string) bool { return within("go.opentelemetry.io", p) },
+		[]string{"parley/tracing"},
+	},
+	{
 		"what is for tests has no place in the program",
 		func(p string) bool { return p == "testing" || within("parley", p) && strings.HasSuffix(p, "test") },
-		[]string{"parley/models/modelstest"},
+		[]string{"parley/models/modelstest", "parley/metrics/metricstest"},
 	},
 }
 

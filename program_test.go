@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,8 @@ func run(tb testing.TB, settings []string, args ...string) ended {
 // A service is a program that serves.
 type service struct {
 	url  string
+	web  *http.Client // asks it; nil: client does
+	seen string       // where its metrics are, with METRICS_ADDR
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended, and log is whole
 	log  []string
@@ -119,9 +122,16 @@ func start(tb testing.TB, settings ...string) *service {
 
 func startProgram(tb testing.TB, file string, environ []string, args ...string) *service {
 	tb.Helper()
-	s := &service{cmd: exec.Command(file, args...), done: make(chan struct{})}
-	s.cmd.Dir = tb.TempDir()
-	s.cmd.Env = append([]string{quickExit}, environ...)
+	cmd := exec.Command(file, args...)
+	cmd.Dir = tb.TempDir()
+	cmd.Env = append([]string{quickExit}, environ...)
+	return startCommand(tb, cmd)
+}
+
+// startCommand starts cmd, which serves, as start does.
+func startCommand(tb testing.TB, cmd *exec.Cmd) *service {
+	tb.Helper()
+	s := &service{cmd: cmd, done: make(chan struct{})}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -135,7 +145,13 @@ func startProgram(tb testing.TB, file string, environ []string, args ...string) 
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			s.log = append(s.log, lines.Text())
 			var line struct{ Msg, URL string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
+			if json.Unmarshal(lines.Bytes(), &line) != nil {
+				continue
+			}
+			switch line.Msg {
+			case "metrics are exposed":
+				s.seen = line.URL
+			case "listening":
 				listening <- line.URL
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"strconv"
 
+	"google.golang.org/grpc"
+
 	"parley/aigrpc"
 	"parley/aigrpc/amandaai"
 	"parley/aigrpc/demo"
@@ -20,16 +22,16 @@ import (
 )
 
 // dialBackend returns the AI backend that is set. It need not be there yet.
-func dialBackend(cfg *Config, log *slog.Logger) (*aigrpc.Client, error) {
+func dialBackend(cfg *Config, log *slog.Logger, more ...grpc.DialOption) (*aigrpc.Client, error) {
 	backend := cfg.backend()
 	if cfg.AIProvider == "grpc" {
-		return aigrpc.Dial(backend)
+		return aigrpc.Dial(backend, more...)
 	}
 	ai, err := newProvider(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return aigrpc.InProcess(ai, backend.Deadlines, log)
+	return aigrpc.InProcess(ai, backend.Deadlines, log, more...)
 }
 
 // newProvider returns the provider that is set, of those that this program
@@ -142,6 +144,7 @@ var aiSettings = []string{
 	"HOST", "AI_PROVIDER", "AI_MODEL", "AI_ANY_MODEL", "AI_SYSTEM_PROMPT", "AI_TEMPERATURE", "AI_MAX_TOKENS",
 	"OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_SERVER", "GEMINI_API_KEY", "GEMINI_BASE_URL", "DEMO_TOKEN_DELAY",
 	"AI_SERVICE_PORT", "AI_SERVICE_TOKEN", "AI_SERVICE_TLS_CERT", "AI_SERVICE_TLS_KEY",
+	"VOICE_PROVIDER", "VOICE_NAME", "VOICE_GRAMMAR", "VOICE_LOCAL_CALLS", "OPENAI_TRANSCRIBE_MODEL", "OPENAI_SPEECH_MODEL",
 	"DRAIN_TIMEOUT", "LOG_LEVEL", "LOG_FORMAT",
 }
 
@@ -149,6 +152,9 @@ func serveAI(ctx context.Context, p process) error {
 	c := configure(p.environ, p.dotenv)
 	if c.AIProvider == "grpc" {
 		c.fault("AI_PROVIDER", "grpc is a service elsewhere, and this one would only pass on to it; use demo, openai or gemini")
+	}
+	if c.VoiceProvider == "grpc" {
+		c.fault("VOICE_PROVIDER", "grpc is a service elsewhere, and this one would only pass on to it; use openai, local or none")
 	}
 	if err := c.need(aiSettings...); err != nil {
 		return err
@@ -158,10 +164,20 @@ func serveAI(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	if closer, ok := ai.(io.Closer); ok {
-		defer closer.Close()
+	voice, err := newVoiceProvider(ctx, &c.Config, log)
+	if err != nil {
+		return err
 	}
-	server, err := service.New(c.aiService(log), ai)
+	defer func() {
+		for _, provider := range []any{ai, voice} {
+			if closer, ok := provider.(io.Closer); ok {
+				closer.Close()
+			}
+		}
+	}()
+	served := c.aiService(log)
+	served.Voice = voice
+	server, err := service.New(served, ai)
 	if err != nil {
 		return err
 	}
@@ -172,7 +188,7 @@ func serveAI(ctx context.Context, p process) error {
 	if c.AIServiceToken == "" && !isLoopback(listener.Addr()) {
 		log.Warn("anyone who reaches this port may have answers written; set AI_SERVICE_TOKEN")
 	}
-	log.Info("listening", "url", listener.Addr().String(), "provider", c.AIProvider, "tls", c.AIServiceTLSCert != "")
+	log.Info("listening", "url", listener.Addr().String(), "provider", c.AIProvider, "voice", c.voiceProvider(), "tls", c.AIServiceTLSCert != "")
 	return server.Serve(ctx, listener)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -87,9 +88,27 @@ func TestARealModelAnswers(t *testing.T) {
 
 func TestParleyAIPassesNothingOn(t *testing.T) {
 	t.Parallel()
-	got := run(t, []string{"AI_PROVIDER=grpc"}, "ai")
-	want := ended{1, "", "parley: AI_PROVIDER: grpc is a service elsewhere, and this one would only pass on to it; use demo, openai or gemini\n"}
-	if diff := cmp.Diff(got, want); diff != "" {
-		t.Errorf("(-got +want):\n%s", diff)
+	for setting, want := range map[string]string{
+		"AI_PROVIDER=grpc":    "AI_PROVIDER: grpc is a service elsewhere, and this one would only pass on to it; use demo, openai or gemini\n",
+		"VOICE_PROVIDER=grpc": "VOICE_PROVIDER: grpc is a service elsewhere, and this one would only pass on to it; use openai, local or none\n",
+	} {
+		got := run(t, []string{setting}, "ai")
+		if diff := cmp.Diff(got, ended{1, "", "parley: " + want}); diff != "" {
+			t.Errorf("%s: (-got +want):\n%s", setting, diff)
+		}
+	}
+}
+
+// Where programs are missing the service starts, and says what would give it a
+// voice.
+func TestAVoiceWithoutItsPrograms(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, parley(t), []string{"AI_SERVICE_PORT=0", "LOG_FORMAT=json", "VOICE_PROVIDER=local", "PATH=" + t.TempDir()}, "ai")
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exitCode(t); code != 0 {
+		t.Errorf("parley ai ended with %d", code)
+	}
+	if log := strings.Join(p.log, "\n"); !strings.Contains(log, "nobody hears or speaks here") || !strings.Contains(log, "apt-get install ffmpeg pocketsphinx flite") {
+		t.Errorf("got %s", log)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -26,37 +24,42 @@ import (
 // are sent elsewhere, running replies go on for cfg.DrainTimeout.
 func serve(ctx context.Context, p process, cfg Config) (err error) {
 	log := newLogger(p.stderr, &cfg)
-	db, err := openDatabase(ctx, &cfg, log)
+	db, watch, err := openWatched(ctx, &cfg, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	defer func() { err = errors.Join(err, watch.end(), db.Close()) }()
 	firstAdmin(ctx, db, &cfg, log)
 	source, keys, err := openKeys(&cfg, log)
 	if err != nil {
 		return err
 	}
 	tokens := newTokens(&cfg, keys)
-	outbox, err := newOutbox(&cfg, db, log)
+	outbox, err := newOutbox(&cfg, db, watch, log)
 	if err != nil {
 		return err
 	}
-	backend, err := dialBackend(&cfg, log)
+	backend, speaker, hangUp, err := dial(ctx, &cfg, watch, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, backend.Close()) }()
+	defer func() { err = errors.Join(err, hangUp()) }()
 
 	revoked := auth.NewRevoked(time.Now)
 	feed := newRevocationFeed(db, revoked, log)
-	hub := newHub(&cfg, db, backend, feed, log)
+	hub := newHub(&cfg, db, backend, speaker, feed, watch, log)
 	feed.hub = hub
-	api := handlers.New(handlers.Config{
+	recordings, letGo := newRecordings(ctx, db, hub, speaker, log)
+	defer letGo()
+	passwords := auth.NewPasswordPool(cfg.argon2(), watch.hashers(newHashers(p, cfg.passwordWorkers(), log)))
+	watch.replica(hub, backend, revoked, passwords)
+	api := handlers.New(watch.api(handlers.Config{
 		DB:             db,
 		Tokens:         tokens,
-		Passwords:      auth.NewPasswordPool(cfg.argon2(), newHashers(p, cfg.passwordWorkers(), log)),
+		Passwords:      passwords,
 		Revoked:        revoked,
 		Hub:            hub,
+		Voice:          recordings,
 		Ready:          readiness(db, hub, backend),
 		CORSOrigins:    cfg.CORSOrigins,
 		TrustedProxies: cfg.TrustedProxies,
@@ -65,26 +68,25 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 		Version:        version(),
 		AccessTTL:      cfg.AccessTokenTTL,
 		Log:            log,
-	})
+	}))
 
 	// The loops outlive ctx: an ending replica goes on saving its replies.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var loops sync.WaitGroup
-	defer loops.Wait()
-	defer stop()
 	feed.read(ctx) // before the first request
-	loops.Go(func() { feed.run(running, readRevocationsEvery) })
-	loops.Go(func() { hub.Run(running) })
-	loops.Go(func() { outbox.Run(running) })
-	loops.Go(func() { followKeys(running, source, tokens, log) })
-	loops.Go(func() { purgeExpired(running, db, cfg.AuditKeep, log) })
-	loops.Go(func() { indexTexts(running, db, log) })
+	end := inBackground(context.WithoutCancel(ctx),
+		func(ctx context.Context) { feed.run(ctx, readRevocationsEvery) },
+		hub.Run,
+		outbox.Run,
+		func(ctx context.Context) { followKeys(ctx, source, tokens, log) },
+		func(ctx context.Context) { purgeExpired(ctx, db, cfg.AuditKeep, log) },
+		func(ctx context.Context) { indexTexts(ctx, db, log) },
+	)
+	defer end()
 
 	return listen(ctx, &cfg, api, hub, log)
 }
 
 // newHub returns what carries the replies, of which this process is one replica.
-func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, feed *revocationFeed, log *slog.Logger) *stream.Hub {
+func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, speaker *aigrpc.Voice, feed *revocationFeed, watch *observation, log *slog.Logger) *stream.Hub {
 	return stream.NewHub(db, backend, stream.Config{
 		Replica:         rand.Text(),
 		ContextBytes:    cfg.AIContextBytes,
@@ -97,46 +99,10 @@ func newHub(cfg *Config, db *models.DB, backend *aigrpc.Client, feed *revocation
 		Titles:          cfg.AITitles && cfg.AIProvider != "demo", // which is no model
 		Revoked:         revokes(feed.set),
 		SessionsEnded:   feed.tell,
+		Metrics:         watch.metrics.Replies,
+		Carry:           watch.carry(),
+		Synthesizer:     synthesizer(speaker),
 	}, log)
-}
-
-// listen serves api on the address that is set until ctx ends and hub has
-// drained.
-func listen(ctx context.Context, cfg *Config, api http.Handler, hub *stream.Hub, log *slog.Logger) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr())
-	if err != nil {
-		return fmt.Errorf("cannot listen; set HOST and PORT: %w", err)
-	}
-	server := &http.Server{
-		Handler:           api,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		// OPTIONS * is answered like everything else.
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	// No WriteTimeout: it would cut streams. They have a deadline for each write.
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	log.Info("listening", "url", "http://"+listener.Addr().String(), "version", version())
-
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	log.Info("ending; replies that run go on for a while", "at_most", cfg.DrainTimeout.String())
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
-	defer cancel()
-	hub.Drain(draining)
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	if err := server.Shutdown(ending); err != nil {
-		server.Close() //nolint:errcheck // those who are left had their time
-	}
-	log.Info("ended")
-	return nil
 }
 
 // open opens the database that is set. Why it cannot be opened is told on one
@@ -224,7 +190,7 @@ func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(cont
 }
 
 // newOutbox returns what delivers mail to the server that is set, or to the log.
-func newOutbox(cfg *Config, db *models.DB, log *slog.Logger) (*mail.Outbox, error) {
+func newOutbox(cfg *Config, db *models.DB, watch *observation, log *slog.Logger) (*mail.Outbox, error) {
 	return mail.New(mail.Config{
 		SMTPURL:   cfg.SMTPURL,
 		From:      cfg.MailFrom,
@@ -233,7 +199,8 @@ func newOutbox(cfg *Config, db *models.DB, log *slog.Logger) (*mail.Outbox, erro
 			token = auth.NewResetToken()
 			return token, auth.HashResetToken(token)
 		},
-		Log: log,
+		Metrics: watch.metrics.Mails,
+		Log:     log,
 	}, db)
 }
 
@@ -267,6 +234,20 @@ func indexTexts(ctx context.Context, db *models.DB, log *slog.Logger) {
 			}
 		}
 	})
+}
+
+// inBackground runs loops until the function that it returns is called, which
+// waits for them.
+func inBackground(ctx context.Context, loops ...func(context.Context)) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, loop := range loops {
+		running.Go(func() { loop(ctx) })
+	}
+	return func() {
+		stop()
+		running.Wait()
+	}
 }
 
 // every calls do at once and then at that interval, until ctx ends.

@@ -7,10 +7,17 @@ import (
 	"runtime/debug"
 )
 
-// version is the version of the module that this program was built from: a
-// tag, a pseudo-version of the commit, or "devel" where the build knows
-// neither.
+// release is the version that the linker was told, with -X main.release=v1.2.3:
+// an image is built without the history that a build could learn it from.
+var release string
+
+// version is the version of the module that this program was built from: the
+// release, or a tag, a pseudo-version of the commit, or "devel" where the build
+// knows none of them.
 func version() string {
+	if release != "" && release != "devel" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "devel"

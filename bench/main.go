@@ -31,6 +31,7 @@ Scenarios (all of them by default):
   overload   twice -streams: what is delivered, against paced
   logins     half of -streams, Parley alone: latency while -logins clients do nothing but sign in
   elsewhere  -followed replies, each followed where it is written and on another replica: latency (PostgreSQL only)
+  voice      -speakers clients that speak and are answered aloud, Parley alone: latency beyond what hears and speaks
 
 Flags:
 `
@@ -43,6 +44,7 @@ type settings struct {
 	fast     int
 	logins   int
 	followed int
+	speakers int
 	seconds  int
 	profile  string
 }
@@ -63,6 +65,7 @@ func main() {
 	flag.IntVar(&s.fast, "fast", 100, "streams of the saturated scenario")
 	flag.IntVar(&s.logins, "logins", 100, "clients that sign in, all at once, in the logins scenario")
 	flag.IntVar(&s.followed, "followed", 100, "replies of the elsewhere scenario")
+	flag.IntVar(&s.speakers, "speakers", 8, "clients of the voice scenario")
 	flag.IntVar(&s.seconds, "seconds", 15, "seconds that a scenario measures")
 	flag.StringVar(&s.profile, "profile", "", "folder for CPU profiles of both servers")
 	flag.Parse()
@@ -129,7 +132,7 @@ func run(ctx context.Context, s settings, names []string) error {
 	for _, of := range []struct {
 		name    string
 		measure func(context.Context, binaries, settings) error
-	}{{"logins", logins}, {"elsewhere", elsewhere}} {
+	}{{"logins", logins}, {"elsewhere", elsewhere}, {"voice", voice}} {
 		if len(wanted) > 0 && !wanted[of.name] {
 			continue
 		}

@@ -40,6 +40,9 @@ func appendMoment(b []byte) []byte {
 // second ("rate tokens"; 0: as fast as flow control lets), the first after 5 ms.
 func (source) StreamChat(m *amandaai.ChatMessage, out amandaai.AIService_StreamChatServer) error {
 	words := strings.Fields(m.GetMessage())
+	if len(words) > 0 && words[0] == aloud {
+		return speakAloud(out)
+	}
 	if len(words) < 2 {
 		return out.Send(&amandaai.ChatChunk{Done: true})
 	}
@@ -81,5 +84,6 @@ func child(role string, args []string) error {
 	}
 	server := grpc.NewServer()
 	amandaai.RegisterAIServiceServer(server, source{})
+	amandaai.RegisterVoiceServiceServer(server, voiceSource{})
 	return server.Serve(listener)
 }
