@@ -53,8 +53,11 @@ var voiceCodes = map[string]string{
 func voiceError(err error) *stream.BackendError {
 	e := backendError(err)
 	e.Code = voiceCodes[e.Code]
-	if status.Code(err) == codes.Unimplemented {
+	switch status.Code(err) {
+	case codes.Unimplemented:
 		e.Code = stream.CodeVoiceUnavailable
+	case codes.InvalidArgument, codes.OutOfRange:
+		e.Code = stream.CodeVoiceRefused
 	}
 	return e
 }

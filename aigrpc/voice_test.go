@@ -313,7 +313,7 @@ func TestVoicesTellFailures(t *testing.T) {
 		"a message that is too large":   {status.Error(codes.ResourceExhausted, "grpc: received message larger than max"), failure{"voice_error", false}},
 		"a backend with a fault":        {status.Error(codes.Internal, "x"), failure{"voice_error", true}},
 		"a backend that breaks off":     {status.Error(codes.Aborted, "x"), failure{"voice_error", true}},
-		"a backend that refuses":        {status.Error(codes.InvalidArgument, "s3cret"), failure{"voice_error", false}},
+		"a backend that refuses":        {status.Error(codes.InvalidArgument, "s3cret"), failure{"voice_refused", false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

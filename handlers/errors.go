@@ -60,6 +60,7 @@ var (
 	errChunkTooLarge  = &problem{status: http.StatusRequestEntityTooLarge, code: "chunk_too_large", detail: "A chunk may have 1 MiB at most."}
 	errEmptyChunk     = &problem{status: http.StatusBadRequest, code: "empty_chunk", detail: "A chunk has one byte at least."}
 	errDigestMismatch = &problem{status: http.StatusBadRequest, code: "digest_mismatch", detail: "The body is not what its digest is of. Nothing was stored; send it again."}
+	errVoiceRefused   = &problem{status: http.StatusUnprocessableEntity, code: stream.CodeVoiceRefused, detail: "What hears and speaks for this service cannot do this: it knows no such voice, format or script, or it is too long."}
 	errNothingToSay   = &problem{status: http.StatusUnprocessableEntity, code: "nothing_to_say", detail: "There are no words in this text."}
 
 	errNoToken       = &problem{status: http.StatusUnauthorized, code: "missing_token", detail: "Send an access token: Authorization: Bearer ..."}
@@ -138,6 +139,8 @@ func failedElsewhere(code string) *problem {
 		}
 	case voice.CodeInternal:
 		return errInternal
+	case stream.CodeVoiceRefused:
+		return errVoiceRefused
 	}
 	return &problem{
 		status: http.StatusServiceUnavailable, code: code, retryAfter: 2, foreseen: true,

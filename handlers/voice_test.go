@@ -25,8 +25,11 @@ func TestSpeech(t *testing.T) {
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		down := &stream.BackendError{Code: stream.CodeVoiceUnavailable, Retryable: true, Err: io.ErrUnexpectedEOF}
 		s := startVoiced(t, db, says("Fine, **thanks**."), listens(counted), speaks(func(ctx context.Context, s stream.Speech, each func([]byte) error) error {
-			if s.Text == "down" {
+			switch s.Text {
+			case "down":
 				return down
+			case "汉字":
+				return &stream.BackendError{Code: stream.CodeVoiceRefused, Err: io.ErrUnexpectedEOF}
 			}
 			if s.Voice != "" {
 				s.Text += " by " + s.Voice
@@ -73,6 +76,7 @@ func TestSpeech(t *testing.T) {
 			"a text for speed":           {say(`{"text":"Hi","speed":"2"}`), problem(400, "invalid_json", "speed must be a number.", field("speed", "invalid_type", "speed must be a number."))},
 			"a format that is not known": {audio("2", "?format=flac"), bad("invalid_format", "format", "format must be one of webm, mp3, wav, ogg.")},
 			"a service that is down":     {say(`{"text":"down"}`), problem(503, "voice_unavailable", "What hears and speaks for this service does not answer at the moment. Try again soon.", "")},
+			"a script that is not known": {say(`{"text":"汉字"}`), problem(422, "voice_refused", "What hears and speaks for this service cannot do this: it knows no such voice, format or script, or it is too long.", "")},
 			"marks without words":        {say(`{"text":"***"}`), problem(422, "nothing_to_say", "There are no words in this text.", "")},
 			"somebody else's message":    {call{method: "GET", path: "/api/v1/messages/2/audio", token: bob.Access}, problem(403, "forbidden", "This belongs to someone else.", "")},
 			"a message that is not":      {audio("99", ""), problem(404, "not_found", "There is no such thing.", "")},

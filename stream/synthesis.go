@@ -35,7 +35,8 @@ const (
 	CodeVoiceUnavailable = "voice_unavailable" // not to be reached, or there is none
 	CodeVoiceTimeout     = "voice_timeout"     // silent for too long
 	CodeVoiceBusy        = "voice_busy"        // no capacity, over quota
-	CodeVoiceError       = "voice_error"       // broke off, or refused
+	CodeVoiceError       = "voice_error"       // broke off
+	CodeVoiceRefused     = "voice_refused"     // cannot: it knows no such voice, format or script, or it is too long
 )
 
 // joinable is the format of which files one behind the other are a file.

@@ -356,7 +356,7 @@ func TestRecordingsOfNothing(t *testing.T) {
 	t.Run("no recording", func(t *testing.T) {
 		t.Parallel()
 		got, err := voice.Transcribe(t.Context(), "ogg", "", pieces(nil, 1))
-		if want := (failed{stream.CodeVoiceError, false}); got != "" || failureOf(err) != want {
+		if want := (failed{stream.CodeVoiceRefused, false}); got != "" || failureOf(err) != want {
 			t.Errorf("got %q, %v, want %+v", got, err, want)
 		}
 	})
@@ -389,7 +389,7 @@ func TestRecordingsThatCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := voice.Transcribe(t.Context(), tt.format, tt.language, pieces(tt.recording, 3000))
-			if want := (failed{stream.CodeVoiceError, false}); got != "" || failureOf(err) != want {
+			if want := (failed{stream.CodeVoiceRefused, false}); got != "" || failureOf(err) != want {
 				t.Errorf("got %q, %v, want %+v", got, err, want)
 			}
 		})

@@ -147,7 +147,7 @@ func TestWhatIsNotSpoken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			recording, err := speak(t, voice, s)
-			if got, want := failureOf(err), (failed{stream.CodeVoiceError, false}); got != want || recording != nil {
+			if got, want := failureOf(err), (failed{stream.CodeVoiceRefused, false}); got != want || recording != nil {
 				t.Errorf("got %+v and %d bytes, want %+v: %v", got, len(recording), want, err)
 			}
 		})
