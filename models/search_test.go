@@ -235,7 +235,7 @@ func TestASearchReadsTheIndex(t *testing.T) {
 		}
 		for n := 1; n > 0; {
 			var err error
-			n, err = db.IndexTexts(t.Context(), 1000)
+			n, err = db.IndexTexts(t.Context(), 100)
 			must(t, err)
 		}
 		_, err := db.Bun().NewRaw("ANALYZE").Exec(t.Context())
