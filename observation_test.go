@@ -99,6 +99,7 @@ func TestMetricsAtAnAddressOfTheirOwn(t *testing.T) {
 			"parley_revocations_age_seconds":                                0,
 			fmt.Sprintf("parley_database_connections_limit{pool=%q}", pool): 1,
 			fmt.Sprintf("parley_database_waits_total{pool=%q}", pool):       0,
+
 			"go_goroutines":             1,
 			"process_open_fds":          1,
 			"parley_reply_resets_total": 0,

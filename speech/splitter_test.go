@@ -86,6 +86,7 @@ var texts = map[string]string{
 	"a line to write on":                    "Name ................................ here",
 	"a name with a mark in it":              "I use Yahoo!Mail and .NET, e.g.| \n\nThen",
 	"no white space behind a full stop":     "One.Two.Three.| ",
+
 	"a text without an end is cut at a pause": strings.Repeat("word ", 39) + "word,|" + strings.Repeat(" word", 40),
 	"else between words":                      strings.Repeat("word ", 59) + "word|" + strings.Repeat(" word", 40),
 	"else between characters":                 strings.Repeat("e\u0301", 149) + "|" + strings.Repeat("e\u0301", 10),
