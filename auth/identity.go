@@ -74,7 +74,7 @@ var (
 	// ErrBadHash is a stored password hash that cannot be read, or whose
 	// cost is beyond what this package will spend.
 	ErrBadHash = errors.New("auth: unusable password hash")
-	// ErrBusy is returned when no password worker got free in time.
+	// ErrBusy is returned by Passwords.Enter when no place got free in time.
 	ErrBusy = errors.New("auth: too many passwords at once")
 )
 

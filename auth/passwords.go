@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,10 +16,15 @@ import (
 )
 
 const (
-	// passwordWait is how long a caller waits for a hasher.
+	// passwordWait is how long Enter waits at the most, and at the least half of
+	// that: those who came together and were turned away do not come back together.
 	passwordWait = time.Second
-	saltBytes    = 16
-	keyBytes     = 32
+	// placesEach is how many callers may be inside for each hasher: while one has
+	// its password hashed, the next ones do what comes before and after that.
+	placesEach = 4
+
+	saltBytes = 16
+	keyBytes  = 32
 )
 
 // Argon2Params are the cost of an argon2id hash (RFC 9106 §3.1).
@@ -79,20 +85,21 @@ func (j HashJob) Do() HashResult {
 // hash takes tens of milliseconds of a core and tens of megabytes, and logins
 // must not take them from the replies that run. It is safe for concurrent use.
 //
-// Its methods wait for a hasher for a second at the most, and then return
-// ErrBusy; when ctx ends while they wait they return its error. A hash that
-// was begun is finished.
+// Its methods wait for a hasher until ctx ends, and then return its error. A hash
+// that was begun is finished. Who serves strangers has them [Passwords.Enter]
+// first, so that few are let that far at once.
 type Passwords struct {
 	params  Argon2Params
 	hashers chan Hasher
-	waiting atomic.Int64 // callers who wait for a hasher
+	places  chan struct{} // as full as there are callers inside
+	waiting atomic.Int64  // callers who wait for a place, or for a hasher
 }
 
 // A PasswordLoad is how busy a pool is.
 type PasswordLoad struct {
 	Hashers int // that there are
 	Busy    int // of them
-	Waiting int // callers for whom none is free
+	Waiting int // callers for whom none is free, or whom Enter lets wait
 }
 
 // Load says how busy the pool is.
@@ -116,11 +123,36 @@ func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 	if len(hashers) == 0 {
 		panic("auth: passwords need a hasher")
 	}
-	p := &Passwords{params: params, hashers: make(chan Hasher, len(hashers))}
+	p := &Passwords{
+		params: params, hashers: make(chan Hasher, len(hashers)),
+		places: make(chan struct{}, placesEach*len(hashers)),
+	}
 	for _, h := range hashers {
 		p.hashers <- h
 	}
 	return p
+}
+
+// Enter waits until the caller is one of few who need a password hashed, and is to
+// be called before anything is done for it: what a hundred logins do before their
+// hashes, all at once, is felt by the replies that run, as the hashes are. leave
+// must be called, once.
+//
+// After half a second to a second it returns ErrBusy; when ctx ends before that,
+// its error.
+func (p *Passwords) Enter(ctx context.Context) (leave func(), err error) {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	timer := time.NewTimer(passwordWait/2 + mathrand.N(passwordWait/2)) //nolint:gosec // nothing is guarded by it
+	defer timer.Stop()
+	select {
+	case p.places <- struct{}{}:
+		return func() { <-p.places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, ErrBusy
+	}
 }
 
 // Hash returns the argon2id hash of a password as a PHC string with a random
@@ -186,14 +218,10 @@ func (p *Passwords) do(ctx context.Context, j HashJob) (HashResult, error) {
 func (p *Passwords) hasher(ctx context.Context) (Hasher, error) {
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
-	timer := time.NewTimer(passwordWait)
-	defer timer.Stop()
 	select {
 	case h := <-p.hashers:
 		return h, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-timer.C:
-		return nil, ErrBusy
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"parley/auth"
 )
@@ -183,7 +184,81 @@ func TestVerifyRefusesHashesItCannotOrWillNotCheck(t *testing.T) {
 	}
 }
 
-func TestAFullPoolIsBusyAfterASecond(t *testing.T) {
+// Each hasher has places for four callers. Who finds none waits for half a second
+// to a second, so that not all who were turned away come back together.
+func TestAFullPoolIsBusyWithinASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		passwords := auth.NewPasswordPool(cheap, []auth.Hasher{auth.HashJob.Do, auth.HashJob.Do})
+		var inside []func()
+		for range 8 {
+			leave, err := passwords.Enter(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside = append(inside, leave)
+		}
+		type turned struct {
+			err   error
+			after time.Duration
+		}
+		const n = 50
+		away := make(chan turned, n)
+		for range n {
+			go func() {
+				began := time.Now()
+				_, err := passwords.Enter(t.Context())
+				away <- turned{err, time.Since(began)}
+			}()
+		}
+		synctest.Wait()
+		if got := passwords.Load(); got != (auth.PasswordLoad{Hashers: 2, Waiting: n}) {
+			t.Errorf("the load is %+v, want %d who wait", got, n)
+		}
+		after := make(map[time.Duration]bool)
+		for range n {
+			got := <-away
+			if !errors.Is(got.err, auth.ErrBusy) || got.after < time.Second/2 || got.after >= time.Second {
+				t.Errorf("got %v after %v, want %v after half a second to a second", got.err, got.after, auth.ErrBusy)
+			}
+			after[got.after] = true
+		}
+		if len(after) < n/2 {
+			t.Errorf("%d callers were turned away at %d moments, want them apart", n, len(after))
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		enter := func(ctx context.Context) {
+			leave, err := passwords.Enter(ctx)
+			if err == nil {
+				inside = append(inside, leave)
+			}
+			done <- err
+		}
+		go enter(ctx)
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v for a caller that left", err)
+		}
+		go enter(t.Context())
+		synctest.Wait()
+		inside[0]()
+		if err := <-done; err != nil {
+			t.Errorf("got %v for a caller that waited", err)
+		}
+		for _, leave := range inside[1:] {
+			leave()
+		}
+		if got := passwords.Load(); got != (auth.PasswordLoad{Hashers: 2}) {
+			t.Errorf("the load is %+v, want nobody inside", got)
+		}
+	})
+}
+
+// Who was let in waits for a hasher as long as that takes.
+func TestAHasherIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		passwords := auth.NewPasswords(cheap, 1)
@@ -191,38 +266,35 @@ func TestAFullPoolIsBusyAfterASecond(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		release := passwords.Occupy()
-		if _, err := passwords.Hash(t.Context(), greeting); !errors.Is(err, auth.ErrBusy) {
-			t.Errorf("Hash: got %v", err)
-		}
-		if ok, _, err := passwords.Verify(t.Context(), hash, greeting); ok || !errors.Is(err, auth.ErrBusy) {
-			t.Errorf("Verify: got %v, %v", ok, err)
-		}
-		if _, _, err := passwords.Verify(t.Context(), "!", greeting); !errors.Is(err, auth.ErrBusy) {
-			t.Errorf("Verify of a bad hash: got %v", err)
-		}
-		if err := passwords.VerifyNothing(t.Context(), greeting); !errors.Is(err, auth.ErrBusy) {
-			t.Errorf("VerifyNothing: got %v", err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- passwords.VerifyNothing(ctx, greeting) }()
-		synctest.Wait()
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v for a caller that left", err)
-		}
-		go func() { done <- passwords.VerifyNothing(t.Context(), greeting) }()
-		synctest.Wait()
-		release()
-		if err := <-done; err != nil {
-			t.Errorf("got %v for a caller that waited", err)
-		}
-		if ok, _, err := passwords.Verify(t.Context(), hash, greeting); !ok || err != nil {
-			t.Errorf("got %v, %v from a pool that is free", ok, err)
-		}
-		if _, err := passwords.Hash(ctx, greeting); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v for a caller that is gone", err)
+		for name, do := range map[string]func(context.Context) error{
+			"Hash":          func(ctx context.Context) error { _, err := passwords.Hash(ctx, greeting); return err },
+			"VerifyNothing": func(ctx context.Context) error { return passwords.VerifyNothing(ctx, greeting) },
+			"Verify": func(ctx context.Context) error {
+				ok, _, err := passwords.Verify(ctx, hash, greeting)
+				if err == nil && !ok {
+					return errors.New("the password is wrong")
+				}
+				return err
+			},
+		} {
+			release := passwords.Occupy()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- do(ctx) }()
+			synctest.Wait()
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: got %v for a caller that left", name, err)
+			}
+			go func() { done <- do(t.Context()) }()
+			time.Sleep(time.Minute)
+			release()
+			if err := <-done; err != nil {
+				t.Errorf("%s: got %v for a caller that waited", name, err)
+			}
+			if err := do(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: got %v for a caller that is gone", name, err)
+			}
 		}
 	})
 }

@@ -47,6 +47,11 @@ func (s *server) signup(w http.ResponseWriter, r *http.Request) error {
 	if err := auth.CheckPassword(in.Password, email); err != nil {
 		return err
 	}
+	leave, err := s.passwords.Enter(r.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := s.throttle(w, r, signupPolicy, errTooManyAttempts, s.signupLimit(r)); err != nil {
 		return err
 	}

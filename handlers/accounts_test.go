@@ -209,6 +209,34 @@ func TestAFloodOfLogins(t *testing.T) {
 	}
 }
 
+// While there is no place for another password nothing is done for it: the
+// database, which is away here, is not asked.
+func TestAFloodOfLoginsWaitsInFrontOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	passwords := auth.NewPasswords(auth.Argon2Params{MemoryKiB: 8, Time: 1, Threads: 1}, 1)
+	db := modelstest.New(t, models.SQLite)
+	s := start(t, db, says(), func(c *handlers.Config) { c.Passwords = passwords })
+	for range 4 {
+		leave, err := passwords.Enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(leave)
+	}
+	db.Close()
+	want := problem(503, "busy", "Too many sign-ins at the moment. Try again soon.", "")
+	for path, body := range map[string]string{
+		"/api/v1/auth/login":                `{"email":"ann@example.com","password":"` + password + `"}`,
+		"/api/v1/auth/signup":               `{"email":"ann@example.com","password":"` + password + `"}`,
+		"/api/v1/auth/reset-password/token": `{"password":"` + password + `"}`,
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			s.check(t, call{method: "POST", path: path, body: body}, want)
+		})
+	}
+}
+
 func TestTheDeviceOfASession(t *testing.T) {
 	t.Parallel()
 	db := modelstest.New(t, models.SQLite)

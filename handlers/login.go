@@ -65,6 +65,11 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, address, passwor
 		ctx    = r.Context()
 		device models.DeviceSession
 	)
+	leave, err := s.passwords.Enter(ctx)
+	if err != nil {
+		return models.User{}, device, err
+	}
+	defer leave()
 	email, err := auth.NormalizeEmail(address)
 	if err == nil {
 		address = email
@@ -132,7 +137,7 @@ func (s *server) verify(ctx context.Context, user models.User, password string) 
 	}
 	ok, rehash, err := s.passwords.Verify(ctx, user.PasswordHash, password)
 	switch {
-	case errors.Is(err, auth.ErrBadHash) && !errors.Is(err, auth.ErrBusy) && ctx.Err() == nil:
+	case errors.Is(err, auth.ErrBadHash) && ctx.Err() == nil:
 		s.log.WarnContext(ctx, "a stored password hash cannot be used", "user_id", user.ID, "error", err)
 		return false, errInvalidCredentials
 	case err != nil:

@@ -15,6 +15,11 @@ import (
 //
 // do may return models.ErrNotFound, as that of withHash may.
 func (s *server) withPassword(w http.ResponseWriter, r *http.Request, caller auth.Identity, password string, do func(models.User) error) error {
+	leave, err := s.passwords.Enter(r.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	user, err := s.user(r.Context(), caller)
 	if err != nil {
 		return err

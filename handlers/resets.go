@@ -93,6 +93,11 @@ func (s *server) resetOf(ctx context.Context, token string) (models.User, error)
 // of its user. Of several that use one token one succeeds.
 func (s *server) reset(r *http.Request, token, password string) error {
 	ctx := r.Context()
+	leave, err := s.passwords.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	user, err := s.resetOf(ctx, token)
 	if err != nil {
 		return err
