@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,22 @@ func give(n int) chan struct{} {
 		c <- struct{}{}
 	}
 	return c
+}
+
+// A replica that finds more replies without an owner than it takes at once does
+// not leave the others to its next look.
+func TestManyRepliesAreTakenOverAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		const n = 250
+		for i := range n {
+			if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: fmt.Sprint("tell me ", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := start(t, db, teller(nil, script, true), func(c *stream.Config) { c.PollEvery = time.Hour })
+		until(t, "all replies run here", func() bool { return r.Replies() == n })
+	})
 }
 
 // A replica dies without a word; its client comes back to another one.
