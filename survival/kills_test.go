@@ -41,14 +41,15 @@ func TestKillAnywhere(t *testing.T) {
 				readers   []*reader
 				following sync.WaitGroup
 			)
+			// The only one makes no headway as long as it is killed again and again.
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
 			for i := range *kills * test.share / 4 {
 				o := order{name: fmt.Sprintf("kill-%d", i), bytes: 300 + rng.IntN(1500), size: 10, pace: 4 * time.Millisecond}
 				r := s.newReader(o, o.name, rng.IntN(2) == 0)
 				readers = append(readers, r)
 				target := s.any()
 				following.Go(func() {
-					ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-					defer cancel()
 					if err := r.follow(ctx, first(target, s.any)); err != nil {
 						t.Error(err)
 					}
@@ -57,6 +58,7 @@ func TestKillAnywhere(t *testing.T) {
 				target.kill()
 				s.restart(target)
 			}
+			defer time.AfterFunc(2*patience, cancel).Stop()
 			following.Wait()
 			if !t.Failed() {
 				s.checkAll(t, readers)
