@@ -77,9 +77,7 @@ func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context,
 		}
 		var ex Exchange
 		err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-			if ex, err = d.rewriteIn(ctx, tx, w, begin); err == nil && w.Stored != nil {
-				w.Stored(ex)
-			}
+			ex, err = d.rewriteIn(ctx, tx, w, begin)
 			return err
 		})
 		if err == nil {
@@ -150,6 +148,8 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if args.Reserved, err = w.Budget.reservation(ctx, tx, chat.ID, user.ID, user.Content); err != nil {
 		return Exchange{}, err
 	}
-	err = d.beginReply(ctx, tx, &ex, args, w.Key, events...)
-	return ex, err
+	if err := beginReply(ctx, tx, ex, args, w.Key); err != nil {
+		return Exchange{}, err
+	}
+	return ex, d.tellReply(ctx, tx, w.UserID, &ex, w.Stored, events...)
 }

@@ -25,9 +25,10 @@ type NewTurn struct {
 
 	Voice *Voice // nil: the reply is text alone
 
-	// Stored, if not nil, is called inside the transaction when only its commit
-	// is missing, and must not wait. It is called again if all was taken back
-	// and done over; what counts is what AppendTurn returns.
+	// Stored, if not nil, is called inside the transaction when only what is told
+	// of it and the commit are missing, and must not wait. It is not told of
+	// Followed. It is called again if all was taken back and done over; what counts
+	// is what AppendTurn returns.
 	Stored func(Exchange)
 }
 
@@ -73,10 +74,16 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 			if err == nil {
 				ex.SpeechFence, err = turn.beginSpeech(ctx, tx, ex.Reply.ID, args.Now)
 			}
-			if err == nil && turn.Stored != nil {
-				turn.Stored(ex)
+			if err != nil {
+				return err
 			}
-			return err
+			happened := EventChatUpdated
+			if turn.ChatID == 0 {
+				happened = EventChatCreated
+			}
+			return d.tellReply(ctx, tx, turn.UserID, &ex, turn.Stored,
+				UserEvent{Kind: happened, ChatID: ex.Chat.ID},
+				UserEvent{Kind: EventMessageCreated, ChatID: ex.Chat.ID, MessageID: ex.User.ID})
 		})
 		if err == nil {
 			return ex, nil
@@ -153,11 +160,9 @@ const (
 			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey + ` RETURNING *`
 )
 
-// insertTurnPostgres is one statement and so one round trip, beside those that
-// begin and commit. Its parts run in the order in which they read from one
-// another, so that the user's row comes last: tell says why. Where there is a
-// daily limit, the one before it sets the tokens aside; if it cannot, nothing is
-// returned, and so all is taken back.
+// insertTurnPostgres stores all of an exchange but what to tell the user: one
+// statement and so one round trip. Where there is a daily limit, the last part sets
+// the tokens aside; if it cannot, nothing is returned, and so all is taken back.
 //
 // Under READ COMMITTED the sends to one chat queue at the chat's row. The one
 // that waited sees the row as the first one left it, but everything else as of
@@ -167,20 +172,25 @@ const (
 //
 // The reply's insert reads what the user's has returned, so its id is higher.
 func (d *DB) insertTurnPostgres(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
-	first, happened := raiseChat, EventChatUpdated
+	first := raiseChat
 	if args.ChatID == 0 {
-		first, happened = beginChat, EventChatCreated
+		first = beginChat
 	}
-	limited, withinLimit := "", ""
+	keyed, last := "", "running"
+	if args.Key != "" {
+		keyed = `, keyed AS (
+			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
+			SELECT ?user_id, ?route, ?key, ?body_hash, 0, reply_id, ?now FROM running RETURNING key)`
+		last = "running, keyed"
+	}
 	if args.DailyLimit > 0 {
-		limited = "spent AS (" + reserve(" FROM running LEFT JOIN keyed ON TRUE") + " RETURNING day),"
-		withinLimit = "CROSS JOIN spent"
+		keyed += ", spent AS (" + reserve(" FROM "+last) + " RETURNING day)"
+		last += ", spent"
 	}
 	var row struct {
 		Chat
 		UserMessageID int64
 		ReplyID       int64
-		Followed      bool
 	}
 	err := tx.NewRaw(`
 		WITH chat AS (`+first+`),
@@ -194,57 +204,40 @@ func (d *DB) insertTurnPostgres(ctx context.Context, tx bun.Tx, args turnArgs) (
 			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
 			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now, ?reserved, ?context_bytes, ?context_messages
 			FROM asked, answer
-			RETURNING message_id AS reply_id, user_message_id),
-		keyed AS (
-			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
-			SELECT ?user_id, ?route, ?key, ?body_hash, 0, reply_id, ?now FROM running WHERE ?key <> '' RETURNING key),
-		`+limited+`
-		counted AS (
-			UPDATE users SET event_seq = event_seq + 3 FROM running LEFT JOIN keyed ON TRUE `+withinLimit+` WHERE users.id = ?user_id
-			RETURNING event_seq, reply_id, user_message_id, COALESCE(followed_until > clock_timestamp(), FALSE) AS followed),
-		told AS (
-			INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
-			SELECT ?user_id, event_seq - 3 + n, kind, chat.id, about, ?now FROM chat, counted, LATERAL (VALUES
-				(1, '`+happened+`', NULL),
-				(2, '`+EventMessageCreated+`', user_message_id),
-				(3, '`+EventReply+`', reply_id)) AS event (n, kind, about))
-		SELECT chat.*, user_message_id, reply_id, followed FROM chat, counted`, args).Scan(ctx, &row)
-	ex := args.exchange(row.Chat, row.UserMessageID, row.ReplyID)
-	ex.Followed = row.Followed
-	return ex, err
+			RETURNING message_id AS reply_id, user_message_id)`+keyed+`
+		SELECT chat.*, user_message_id, reply_id FROM chat, `+last, args).Scan(ctx, &row)
+	return args.exchange(row.Chat, row.UserMessageID, row.ReplyID), err
 }
 
 // insertTurnSQLite is the same in several statements: its transaction has the
 // write lock, so what the first one has found stays true.
 func (d *DB) insertTurnSQLite(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
-	first, happened := raiseChat, EventChatUpdated
+	first := raiseChat
 	if args.ChatID == 0 {
-		first, happened = beginChat, EventChatCreated
+		first = beginChat
 	}
 	var chat Chat
 	if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
 		return Exchange{}, err
 	}
 	ex := args.exchange(chat, 0, 0)
-	for _, m := range []*Message{&ex.User, &ex.Reply} {
-		if _, err := tx.NewInsert().Model(m).Exec(ctx); err != nil {
-			return Exchange{}, err
-		}
+	both := []*Message{&ex.User, &ex.Reply}
+	if _, err := tx.NewInsert().Model(&both).Exec(ctx); err != nil {
+		return Exchange{}, err
+	}
+	if ex.User.ID > ex.Reply.ID { // SQLite numbers rows in their order, and returns them in any
+		ex.User.ID, ex.Reply.ID = ex.Reply.ID, ex.User.ID
 	}
 	var key *IdempotencyKey
 	if args.Key != "" {
 		key = &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}
 	}
-	err := d.beginReply(ctx, tx, &ex, args, key,
-		UserEvent{Kind: happened, ChatID: chat.ID},
-		UserEvent{Kind: EventMessageCreated, ChatID: chat.ID, MessageID: ex.User.ID})
-	return ex, err
+	return ex, beginReply(ctx, tx, ex, args, key)
 }
 
-// beginReply stores all of an exchange but its messages: that its reply runs, the
-// key if there is one, what is set aside for it, and what to tell the user, which
-// ends with the reply. It sets Followed.
-func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, args turnArgs, key *IdempotencyKey, events ...UserEvent) error {
+// beginReply stores all of an exchange but its messages and what to tell the user:
+// that its reply runs, the key if there is one, and what is set aside for it.
+func beginReply(ctx context.Context, tx bun.Tx, ex Exchange, args turnArgs, key *IdempotencyKey) error {
 	userID, now := args.UserID, args.Now
 	_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, userID, ex.User.ID, args.Owner, now,
@@ -259,17 +252,24 @@ func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex *Exchange, args turnA
 			return err
 		}
 	}
-	if args.DailyLimit > 0 {
-		res, err := tx.NewRaw(reserve(""), args).Exec(ctx)
-		if errors.Is(changed(res, err), ErrNotFound) {
-			err = overLimit(ctx, tx, userID, now, args.Reserved, args.DailyLimit)
-		}
-		if err != nil {
-			return err
-		}
+	if args.DailyLimit == 0 {
+		return nil
 	}
-	events = append(events, UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})
-	ex.Followed, err = d.tell(ctx, tx, userID, events...)
+	res, err := tx.NewRaw(reserve(""), args).Exec(ctx)
+	if errors.Is(changed(res, err), ErrNotFound) {
+		return overLimit(ctx, tx, userID, now, args.Reserved, args.DailyLimit)
+	}
+	return err
+}
+
+// tellReply ends the transaction that begins a reply: it calls stored, if that is
+// not nil, and then tells the user of events and of the reply, while whoever was
+// called is at work.
+func (d *DB) tellReply(ctx context.Context, tx bun.Tx, userID int64, ex *Exchange, stored func(Exchange), events ...UserEvent) (err error) {
+	if stored != nil {
+		stored(*ex)
+	}
+	ex.Followed, err = d.tell(ctx, tx, userID, append(events, UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})...)
 	return err
 }
 

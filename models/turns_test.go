@@ -200,18 +200,21 @@ func (c *counter) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Co
 
 func (c *counter) AfterQuery(context.Context, *bun.QueryEvent) {}
 
-// Each statement is a round trip: one beside BEGIN and COMMIT.
-func TestATurnIsOneStatementOnPostgres(t *testing.T) {
+// Each statement is a round trip. Whoever answers a turn waits for BEGIN and one
+// more; what the user is told, and COMMIT, come beside that.
+func TestATurnIsAnsweredAfterOneStatementOnPostgres(t *testing.T) {
 	t.Parallel()
 	db := modelstest.New(t, models.Postgres)
 	chat := newChat(t, db)
 	say(t, db, chat, "question", "answer")
 	var c counter
 	db.Hook(&c)
+	var before int64
 	_, err := db.AppendTurn(t.Context(), models.NewTurn{
 		UserID: chat.UserID, ChatID: chat.ID, Content: "another",
-		Key: &models.IdempotencyKey{Route: "POST /messages", Key: "k", BodyHash: "a"},
+		Key:    &models.IdempotencyKey{Route: "POST /messages", Key: "k", BodyHash: "a"},
+		Stored: func(models.Exchange) { before = c.Load() },
 	})
 	must(t, err)
-	wantEqual(t, c.Load(), int64(3))
+	wantEqual(t, []int64{before, c.Load()}, []int64{2, 4})
 }

@@ -40,8 +40,10 @@ func TestAChatGetsATitleFromTheModel(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)
 		prompts := make(chan stream.Prompt, 3)
+		told := make(chan struct{}) // of the end; a title does not wait for all to hear of that
 		r := start(t, db, titler(func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
 			prompts <- p
+			<-told
 			return says("“Leaving ", "Home”\n")(ctx, p, each)
 		}), withTitles)
 		f := r.feed(t, user, "")
@@ -53,6 +55,9 @@ func TestAChatGetsATitleFromTheModel(t *testing.T) {
 		for range 6 {
 			e, _ := f.next()
 			got = append(got, e.name)
+			if e.name == "message_complete" {
+				close(told)
+			}
 		}
 		want := []string{"chat_updated", "message_created", "message_start", "message_token", "message_complete", "chat_updated"}
 		if diff := cmp.Diff(want, got); diff != "" {
