@@ -34,7 +34,7 @@ const (
 func words(text string) []string {
 	text = strings.ToLower(norm.NFKC.String(text))
 	var found []string
-	known := make(map[string]bool)
+	known := make(map[string]struct{})
 	size := 0
 	add := func(word string) {
 		if len(word) > maxWord {
@@ -43,13 +43,13 @@ func words(text string) []string {
 				word = word[:len(word)-1]
 			}
 		}
-		if !known[word] && size+len(word) <= maxWords {
-			known[word] = true
+		if _, is := known[word]; !is && size+len(word) <= maxWords {
+			known[word] = struct{}{}
 			found = append(found, word)
 			size += len(word) + maxPrefix
 		}
 	}
-	for _, run := range strings.FieldsFunc(text, func(c rune) bool { return !unicode.In(c, unicode.L, unicode.M, unicode.N) }) {
+	for run := range strings.FieldsFuncSeq(text, func(c rune) bool { return !inWord(c) }) {
 		for run != "" {
 			word, pairs := leading(run)
 			run = run[len(word):]
@@ -68,12 +68,21 @@ func words(text string) []string {
 	return found
 }
 
+// inWord reports whether a word may hold a character.
+func inWord(c rune) bool {
+	if c < utf8.RuneSelf { // most are; the tables are slow
+		return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z'
+	}
+	return unicode.In(c, unicode.L, unicode.M, unicode.N)
+}
+
 // leading returns the part at the beginning of a run that is of scripts with
 // spaces, or of those without.
 func leading(run string) (part string, pairs bool) {
 	for i, c := range run {
 		// A mark, or the sign that lengthens a vowel, goes with what it follows.
-		if is := unicode.In(c, unspaced...); i == 0 {
+		is := c >= utf8.RuneSelf && unicode.In(c, unspaced...)
+		if i == 0 {
 			pairs = is
 		} else if is != pairs && !unicode.In(c, unicode.M, unicode.Lm) {
 			return run[:i], pairs
