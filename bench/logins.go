@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -111,19 +112,22 @@ func (c *crowd) alternate(ctx context.Context, shared *client, warmUp, each time
 	return nil
 }
 
-// signIn has everybody sign in at once, again and again, until stop, which
-// waits for the last ones.
+// signIn has everybody sign in at once, again and again, as soon as each may, until
+// stop, which waits for the last ones.
 func (c *crowd) signIn(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	for _, email := range c.emails {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				switch _, err := enter(ctx, c.address, "login", email); {
+				_, err := enter(ctx, c.address, "login", email)
+				var refused *refusal
+				switch {
 				case err == nil:
 					c.in.Add(1)
-				case ctx.Err() == nil:
+				case errors.As(err, &refused):
 					c.away.Add(1)
+					_ = pause(ctx, refused.comeBack) // the loop sees why it ended
 				}
 			}
 		})

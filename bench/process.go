@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -234,7 +233,15 @@ func signUp(ctx context.Context, address string) (string, error) {
 	return enter(ctx, address, "signup", fmt.Sprintf("bench-%d@example.com", time.Now().UnixNano()))
 }
 
-// enter signs up or in, and returns the access token.
+// A refusal is an answer other than that which was asked for.
+type refusal struct {
+	what, detail string
+	comeBack     time.Duration // after which the client is told to try again; 0: it is not
+}
+
+func (r *refusal) Error() string { return r.what + ": " + r.detail }
+
+// enter signs up or in, and returns the access token, or a *refusal.
 func enter(ctx context.Context, address, how, email string) (string, error) {
 	body := fmt.Sprintf(`{"email":%q,"password":%q}`, email, password)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/v1/auth/"+how, strings.NewReader(body))
@@ -255,7 +262,8 @@ func enter(ctx context.Context, address, how, email string) (string, error) {
 		return "", err
 	}
 	if out.AccessToken == "" {
-		return "", errors.New(how + ": " + out.Detail)
+		after, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		return "", &refusal{what: how, detail: out.Detail, comeBack: time.Duration(after) * time.Second}
 	}
 	return out.AccessToken, nil
 }
