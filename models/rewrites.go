@@ -126,6 +126,11 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	ex := Exchange{Chat: chat, User: user, Reply: Message{
 		ChatID: chat.ID, Role: RoleAssistant, Status: StatusStreaming, Attempt: 1, CreatedAt: now,
 	}}
+	var replaced int64 // the answer there was
+	err = tx.NewRaw("SELECT COALESCE(min(id), 0) FROM messages WHERE chat_id = ? AND id > ?", chat.ID, user.ID).Scan(ctx, &replaced)
+	if err != nil {
+		return Exchange{}, err
+	}
 	if _, err := tx.NewRaw("DELETE FROM messages WHERE chat_id = ? AND id > ?", chat.ID, user.ID).Exec(ctx); err != nil {
 		return Exchange{}, err
 	}
@@ -149,6 +154,12 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 		return Exchange{}, err
 	}
 	if err := beginReply(ctx, tx, ex, args, w.Key); err != nil {
+		return Exchange{}, err
+	}
+	// Whoever sent the message, and asks again for what came of it, gets this.
+	_, err = tx.NewRaw("UPDATE idempotency_keys SET message_id = ? WHERE user_id = ? AND message_id = ?",
+		ex.Reply.ID, w.UserID, replaced).Exec(ctx)
+	if err != nil {
 		return Exchange{}, err
 	}
 	return ex, d.tellReply(ctx, tx, w.UserID, &ex, w.Stored, events...)

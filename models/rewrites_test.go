@@ -76,6 +76,54 @@ func TestEditDropsWhatFollowed(t *testing.T) {
 	})
 }
 
+// A client that sends again what it sent is told of the reply that stands in the
+// place of the first one; of a turn that was dropped there is nothing to tell.
+func TestARepeatedTurnGetsTheReplyThatThereIs(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		turn := func(n int) models.NewTurn {
+			return models.NewTurn{
+				UserID: chat.UserID, ChatID: chat.ID, Content: fmt.Sprint("question ", n),
+				Key: &models.IdempotencyKey{Route: "r", Key: fmt.Sprint(n), BodyHash: "h"},
+			}
+		}
+		var sent []models.Exchange
+		for n := range 3 {
+			ex, err := db.AppendTurn(t.Context(), turn(n))
+			must(t, err)
+			finish(t, db, ex, "answer")
+			sent = append(sent, ex)
+		}
+		again := func(n int) int64 {
+			ex, err := db.AppendTurn(t.Context(), turn(n))
+			must(t, err)
+			wantEqual(t, ex.Replayed, true)
+			return ex.Reply.ID
+		}
+		regenerate := models.Rewrite{
+			UserID: chat.UserID, MessageID: sent[2].Reply.ID,
+			Key: &models.IdempotencyKey{Route: "regenerate", Key: "k", BodyHash: "h"},
+		}
+		second, err := db.Regenerate(t.Context(), regenerate)
+		must(t, err)
+		wantEqual(t, []int64{again(0), again(1), again(2)}, []int64{sent[0].Reply.ID, sent[1].Reply.ID, second.Reply.ID})
+		finish(t, db, second, "another")
+		third, err := db.Regenerate(t.Context(), models.Rewrite{UserID: chat.UserID, MessageID: second.Reply.ID})
+		must(t, err)
+		finish(t, db, third, "yet another")
+		repeated, err := db.Regenerate(t.Context(), regenerate)
+		must(t, err)
+		wantEqual(t, []any{again(2), repeated.Replayed, repeated.Reply.ID}, []any{third.Reply.ID, true, third.Reply.ID})
+
+		edited, err := db.Edit(t.Context(), models.Rewrite{UserID: chat.UserID, MessageID: sent[1].User.ID, Content: "other words"})
+		must(t, err)
+		wantEqual(t, []int64{again(0), again(1)}, []int64{sent[0].Reply.ID, edited.Reply.ID})
+		_, err = db.AppendTurn(t.Context(), turn(2))
+		wantError(t, err, models.ErrNotFound)
+	})
+}
+
 func TestOnlyTheUserRewrites(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {

@@ -49,8 +49,9 @@ type Exchange struct {
 //
 // A *ReplyInProgress if a reply of the chat is being written: of several that
 // are sent at once, one is stored. A turn that repeats a key is not stored
-// again: the first exchange is returned as it stands, Replayed; ErrNotFound if
-// its messages were deleted since, ErrKeyReused if the body differs. A
+// again: the first exchange is returned as it stands, Replayed, with the reply that
+// took the place of the first one if there was a Rewrite; ErrNotFound if its
+// messages were deleted since, ErrKeyReused if the body differs. A
 // *DailyLimit if the Budget has one and the reply might exceed it: what is set
 // aside for all replies that run, and what was used, never do together, however
 // many are sent at once. ErrStaleOwner if the recording has another owner: it
