@@ -37,6 +37,7 @@ type Config struct {
 	TLSCert   string `env:"TLS_CERT" desc:"file with the certificate chain (PEM) of the service; without one it speaks in the clear, for a proxy in front of it"`
 	TLSKey    string `env:"TLS_KEY" desc:"file with its key (PEM); both files may change while it runs"`
 	PublicURL string `env:"PUBLIC_URL" absent:"http://HOST:PORT" desc:"where clients reach the service; production asks for it, with https"`
+	Console   bool   `env:"CONSOLE" envDefault:"true" desc:"browsers get the console at /; false is for a service that only has its API"`
 	Env       string `env:"ENV" envDefault:"development" desc:"development or production; production refuses what is unsafe"`
 
 	DatabaseURL       string `env:"DATABASE_URL" envDefault:"sqlite://parley.db" secret:"url" desc:"sqlite://file or postgres://user:password@host/name"`

@@ -18,7 +18,7 @@ import (
 // development is what Config holds when nothing is set.
 func development() Config {
 	return Config{
-		Host: "127.0.0.1", Port: 8080, PublicURL: "http://127.0.0.1:8080", Env: "development",
+		Host: "127.0.0.1", Port: 8080, PublicURL: "http://127.0.0.1:8080", Console: true, Env: "development",
 		DatabaseURL: "sqlite://parley.db", DatabaseMaxConns: 10, MigrateOnStart: true,
 		AccessTokenTTL: 15 * time.Minute, RefreshIdleTTL: 30 * 24 * time.Hour, RefreshMaxTTL: 90 * 24 * time.Hour,
 		PasswordMemory: 19456, PasswordTime: 2, PasswordThreads: 1,

@@ -65,6 +65,7 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 		TrustedProxies: cfg.TrustedProxies,
 		Limits:         cfg.limits(),
 		PublicURL:      cfg.PublicURL,
+		NoConsole:      !cfg.Console,
 		Version:        version(),
 		AccessTTL:      cfg.AccessTokenTTL,
 		Log:            log,

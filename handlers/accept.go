@@ -38,6 +38,15 @@ func replyForm(h http.Header) (form, error) {
 	return asJSON, nil
 }
 
+// prefersPage reports whether a client would rather have HTML than JSON, as
+// browsers say; who has no preference is a program.
+func prefersPage(h http.Header) bool {
+	ranges := parseAccept(h.Values("Accept"))
+	page, json := rate(ranges, "text", "html"), rate(ranges, "application", "json")
+	return page.quality > json.quality ||
+		page.quality == json.quality && page.quality > 0 && page.exactness > json.exactness
+}
+
 // A mediaRange is one element of Accept.
 type mediaRange struct {
 	kind, subtype string // "*" is any

@@ -16,7 +16,7 @@ type Check struct {
 // readyTimeout is how long /readyz waits for its checks.
 const readyTimeout = 2 * time.Second
 
-// health answers GET /, /health and their kin: the process serves requests. It
+// health answers GET /health and its kin: the process serves requests. It
 // asks nothing of the database.
 func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
 	return reply(w, http.StatusOK, struct {

@@ -34,18 +34,19 @@ var mediaTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
 	".txt":  "text/plain; charset=utf-8",
 }
 
 // description answers GET /openapi.yaml.
 func (s *server) description(w http.ResponseWriter, r *http.Request) error {
-	return sendFile(w, r, "openapi.yaml")
+	return sendFile(w, r, describedFiles, "openapi.yaml")
 }
 
 // showDocs answers GET /docs: the description for people.
 func (s *server) showDocs(w http.ResponseWriter, r *http.Request) error {
 	protectPage(w.Header(), docsPolicy)
-	return sendFile(w, r, "docs.html")
+	return sendFile(w, r, describedFiles, "docs.html")
 }
 
 // docsFile answers GET /docs/{file}: what that page is made of.
@@ -54,42 +55,48 @@ func (s *server) docsFile(w http.ResponseWriter, r *http.Request) error {
 	if name == "docs.html" || name == "openapi.yaml" {
 		return errNoRoute
 	}
-	return sendFile(w, r, name)
+	return sendFile(w, r, describedFiles, name)
 }
 
-// A file is one of described. A client gets it compressed if it takes that.
+// A file is an embedded one. A client gets it compressed if it takes that.
 type file struct {
 	mediaType     string
 	plain, zipped []byte // plain is nil where only the other one is kept
 	etag          string // without the quotes
 }
 
-// files are those of described by the names that clients know them under.
-var files = sync.OnceValues(func() (map[string]file, error) {
-	entries, err := described.ReadDir("openapi")
-	if err != nil {
-		return nil, fmt.Errorf("embedded files: %w", err)
-	}
-	all := make(map[string]file)
-	for _, entry := range entries {
-		data, err := described.ReadFile(path.Join("openapi", entry.Name()))
+// describedFiles are those of described.
+var describedFiles = filesOf(described, "openapi")
+
+// filesOf returns what reads, once, the files of a folder by the names that
+// clients know them under.
+func filesOf(folder embed.FS, dir string) func() (map[string]file, error) {
+	return sync.OnceValues(func() (map[string]file, error) {
+		entries, err := folder.ReadDir(dir)
 		if err != nil {
 			return nil, fmt.Errorf("embedded files: %w", err)
 		}
-		name, zipped := strings.CutSuffix(entry.Name(), ".gz")
-		sum := sha256.Sum256(data)
-		f := file{mediaType: mediaTypes[path.Ext(name)], etag: base64.RawURLEncoding.EncodeToString(sum[:12])}
-		f.zipped = data
-		if !zipped {
-			f.plain = data
-			if f.zipped, err = zip(data); err != nil {
-				return nil, fmt.Errorf("embedded file %s: %w", name, err)
+		all := make(map[string]file)
+		for _, entry := range entries {
+			data, err := folder.ReadFile(path.Join(dir, entry.Name()))
+			if err != nil {
+				return nil, fmt.Errorf("embedded files: %w", err)
 			}
+			name, zipped := strings.CutSuffix(entry.Name(), ".gz")
+			sum := sha256.Sum256(data)
+			f := file{mediaType: mediaTypes[path.Ext(name)], etag: base64.RawURLEncoding.EncodeToString(sum[:12])}
+			f.zipped = data
+			if !zipped {
+				f.plain = data
+				if f.zipped, err = zip(data); err != nil {
+					return nil, fmt.Errorf("embedded file %s: %w", name, err)
+				}
+			}
+			all[name] = f
 		}
-		all[name] = f
-	}
-	return all, nil
-})
+		return all, nil
+	})
+}
 
 func zip(data []byte) ([]byte, error) {
 	var b bytes.Buffer
@@ -103,7 +110,7 @@ func zip(data []byte) ([]byte, error) {
 
 // sendFile answers with the file of that name, which a client may keep if it
 // asks each time whether it is still the one (RFC 9110, section 13.1.2).
-func sendFile(w http.ResponseWriter, r *http.Request, name string) error {
+func sendFile(w http.ResponseWriter, r *http.Request, files func() (map[string]file, error), name string) error {
 	all, err := files()
 	if err != nil {
 		return err

@@ -41,7 +41,8 @@ var mounts = []string{"/api/v1", "/api"}
 // under each mount.
 func (s *server) table() []route {
 	rows := []route{
-		{method: http.MethodGet, path: "/", serve: s.health, quiet: true},
+		{method: http.MethodGet, path: "/", serve: s.root, quiet: true},
+		{method: http.MethodGet, path: "/console/:file", serve: s.consoleFile},
 		{method: http.MethodGet, path: "/health", serve: s.health, quiet: true},
 		{method: http.MethodGet, path: "/livez", serve: s.live, quiet: true},
 		{method: http.MethodGet, path: "/readyz", serve: s.readiness, quiet: true},

@@ -42,6 +42,7 @@ type Config struct {
 
 	Limits    Limits
 	PublicURL string // where browsers reach the service; https makes its cookie one
+	NoConsole bool   // nobody gets the console; / is a health check to browsers too
 
 	Version   string
 	AccessTTL time.Duration // of access tokens: how long a revocation must hold
@@ -83,6 +84,7 @@ type server struct {
 	limits    Limits
 	policies  map[policy]string
 	publicURL string
+	noConsole bool
 	version   string
 	accessTTL time.Duration
 	log       *slog.Logger
@@ -113,6 +115,7 @@ func New(c Config) http.Handler {
 		limits:    c.Limits,
 		policies:  c.Limits.policies(),
 		publicURL: c.PublicURL,
+		noConsole: c.NoConsole,
 		version:   c.Version,
 		accessTTL: c.AccessTTL,
 		log:       c.Log,
