@@ -126,15 +126,7 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	ex := Exchange{Chat: chat, User: user, Reply: Message{
 		ChatID: chat.ID, Role: RoleAssistant, Status: StatusStreaming, Attempt: 1, CreatedAt: now,
 	}}
-	var replaced int64 // the answer there was
-	err = tx.NewRaw("SELECT COALESCE(min(id), 0) FROM messages WHERE chat_id = ? AND id > ?", chat.ID, user.ID).Scan(ctx, &replaced)
-	if err != nil {
-		return Exchange{}, err
-	}
-	if _, err := tx.NewRaw("DELETE FROM messages WHERE chat_id = ? AND id > ?", chat.ID, user.ID).Exec(ctx); err != nil {
-		return Exchange{}, err
-	}
-	if _, err := tx.NewInsert().Model(&ex.Reply).Exec(ctx); err != nil {
+	if err := replaceAnswer(ctx, tx, w.UserID, user.ID, &ex.Reply); err != nil {
 		return Exchange{}, err
 	}
 	err = tx.NewRaw(`UPDATE chats SET message_count = (SELECT count(*) FROM messages WHERE chat_id = ?0)
@@ -156,11 +148,25 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if err := beginReply(ctx, tx, ex, args, w.Key); err != nil {
 		return Exchange{}, err
 	}
-	// Whoever sent the message, and asks again for what came of it, gets this.
-	_, err = tx.NewRaw("UPDATE idempotency_keys SET message_id = ? WHERE user_id = ? AND message_id = ?",
-		ex.Reply.ID, w.UserID, replaced).Exec(ctx)
-	if err != nil {
-		return Exchange{}, err
-	}
 	return ex, d.tellReply(ctx, tx, w.UserID, &ex, w.Stored, events...)
+}
+
+// replaceAnswer stores a reply in the place of all that follows a message of the
+// user. Whoever sent that message under a key, and asks again for what came of it,
+// gets this reply.
+func replaceAnswer(ctx context.Context, tx bun.Tx, userID, askedID int64, reply *Message) error {
+	var replaced int64
+	err := tx.NewRaw("SELECT COALESCE(min(id), 0) FROM messages WHERE chat_id = ? AND id > ?", reply.ChatID, askedID).Scan(ctx, &replaced)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.NewRaw("DELETE FROM messages WHERE chat_id = ? AND id > ?", reply.ChatID, askedID).Exec(ctx); err != nil {
+		return err
+	}
+	if _, err := tx.NewInsert().Model(reply).Exec(ctx); err != nil {
+		return err
+	}
+	_, err = tx.NewRaw("UPDATE idempotency_keys SET message_id = ? WHERE user_id = ? AND message_id = ?",
+		reply.ID, userID, replaced).Exec(ctx)
+	return err
 }
