@@ -85,11 +85,24 @@ func hashing(t *testing.T, s *service) (calm, keen relative) {
 			calm = child
 		case "/proc/self/exe hash":
 			keen = child
+		case "": // it begins anew, or has just ended
 		default:
 			t.Fatalf("the service has the child %+v", child)
 		}
 	}
 	return calm, keen
+}
+
+// calmly signs in until the calm process is at work that is not the one with this
+// id, and returns it.
+func calmly(t *testing.T, s *service, not int) (calm relative) {
+	t.Helper()
+	eventually(t, "a calm process is at work", func() bool {
+		signIn(t, s)
+		calm, _ = hashing(t, s)
+		return calm.pid != 0 && calm.pid != not && calm.policy == 5
+	})
+	return calm
 }
 
 func signIn(t *testing.T, s *service) {
@@ -105,7 +118,7 @@ func TestPasswordsAreHashedBesideTheService(t *testing.T) {
 		t.Errorf("before anybody comes the service has the children %+v", got)
 	}
 	signUp(t, s)
-	first, _ := hashing(t, s)
+	first := calmly(t, s, 0)
 	all := processors("/proc/self/status")
 	want := relative{
 		pid: first.pid, parent: s.cmd.Process.Pid, group: first.pid, nice: 10, policy: 5,
@@ -138,27 +151,23 @@ func TestPasswordsAreHashedBesideTheService(t *testing.T) {
 		t.Errorf("got %+v, want %+v", keen, want)
 	}
 
+	// It heeds no signal but ends with the service, however that ends.
+	if err := syscall.Kill(keen.pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	signIn(t, s)
+	if _, again := hashing(t, s); again.pid != keen.pid {
+		t.Errorf("process %d has followed process %d, which was told to end", again.pid, keen.pid)
+	}
+
 	// One that dies costs nobody a login.
 	for _, child := range []relative{first, keen} {
 		if err := syscall.Kill(child.pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var second relative
-	eventually(t, "another calm process follows the one that was killed", func() bool {
-		signIn(t, s)
-		second, _ = hashing(t, s)
-		return second.pid != 0 && second.pid != first.pid
-	})
-
-	// It heeds no signal but ends with the service, however that ends.
-	if err := syscall.Kill(second.pid, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
 	signIn(t, s)
-	if third, _ := hashing(t, s); third.pid != second.pid {
-		t.Errorf("process %d has followed process %d, which was told to end", third.pid, second.pid)
-	}
+	second := calmly(t, s, first.pid)
 	s.kill()
 	eventually(t, "the process ends with the service", func() bool {
 		_, there := readStat(fmt.Sprintf("/proc/%d/stat", second.pid))

@@ -2,7 +2,7 @@ package main
 
 import (
 	"os"
-	"strconv"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +17,15 @@ const hasIdleClass = true
 //
 // Both are needed. Of a process that is moved from one processor to the other
 // replies notice as much as of one at the lowest of other priorities.
+//
+// Both are a thread's, and the process has several by now: the one that got them
+// begins the program anew, and passes them on.
 func runIdle(number int) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if has, err := unix.SchedGetAttr(0, 0); err != nil || has.Policy == unix.SCHED_IDLE {
+		return
+	}
 	var allowed, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err == nil {
 		at := allowed.Count() - 1 - number%allowed.Count()
@@ -30,13 +38,8 @@ func runIdle(number int) {
 			}
 		}
 	}
-	// Both are a thread's. A thread that is started later has them from the one that
-	// starts it.
-	threads, _ := os.ReadDir("/proc/self/task") // none: there is no /proc
-	for _, thread := range threads {
-		id, _ := strconv.Atoi(thread.Name())
-		idle := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
-		_ = unix.SchedSetAttr(id, &idle, 0)
-		_ = unix.SchedSetaffinity(id, &one)
+	idle := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
+	if unix.SchedSetaffinity(0, &one) == nil && unix.SchedSetAttr(0, &idle, 0) == nil {
+		_ = unix.Exec(os.Args[0], os.Args, os.Environ())
 	}
 }

@@ -106,7 +106,7 @@ func buildOn(t *testing.T, db *models.DB, backend stream.Backend, hub stream.Con
 	config := handlers.Config{
 		DB:             db,
 		Tokens:         s.tokens,
-		Passwords:      auth.NewPasswords(auth.Argon2Params{MemoryKiB: 8, Time: 1, Threads: 1}, 2),
+		Passwords:      auth.NewPasswords(auth.Argon2Params{MemoryKiB: 8, Time: 1, Threads: 1}, 16),
 		Revoked:        s.revoked,
 		Hub:            s.hub,
 		Ready:          func(context.Context) []handlers.Check { return []handlers.Check{{Name: "database", State: "ok"}} },
