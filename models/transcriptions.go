@@ -112,12 +112,13 @@ type UploadEnd struct {
 	Dropped    bool   // nothing can come of it
 }
 
-// EndTry stores an UploadEnd. ErrStaleOwner if the upload has another owner, has
+// EndTry stores an UploadEnd, and raises the fence: who read the upload before the
+// try failed cannot take it. ErrStaleOwner if the upload has another owner, has
 // ended or is gone.
 func (d *DB) EndTry(ctx context.Context, end UploadEnd) error {
 	ended := end.Dropped || end.MessageID != 0
 	return d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		res, err := tx.NewRaw(`UPDATE uploads SET owner = '', failure = ?0, ended = ?1, message_id = NULLIF(?2, 0),
+		res, err := tx.NewRaw(`UPDATE uploads SET fence = fence + 1, owner = '', failure = ?0, ended = ?1, message_id = NULLIF(?2, 0),
 				transcript = CASE WHEN ?1 THEN '' WHEN ?3 = '' THEN transcript ELSE ?3 END
 			WHERE id = ?4 AND fence = ?5 AND NOT ended`,
 			end.Failure, ended, end.MessageID, end.Transcript, end.UploadID, end.Fence).Exec(ctx)

@@ -152,6 +152,8 @@ func TestATryThatCameToNothing(t *testing.T) {
 		take := func() {
 			t.Helper()
 			var err error
+			u, err = db.Upload(t.Context(), user.ID, u.ID)
+			must(t, err)
 			u, err = db.TakeUpload(t.Context(), u.ID, u.Fence, "replica-1")
 			must(t, err)
 		}
@@ -162,11 +164,17 @@ func TestATryThatCameToNothing(t *testing.T) {
 			return []any{got.Owner, got.Failure, got.Transcript, got.Ended, got.Orphaned, count(t, db, "upload_chunks")}
 		}
 		take()
+		seen, err := db.OrphanedUploads(t.Context(), "replica-1", 5, 10)
+		must(t, err)
+		wantEqual(t, len(seen), 1)
 		must(t, db.EndTry(t.Context(), models.UploadEnd{UploadID: u.ID, Fence: u.Fence, Failure: "voice_failed", Transcript: "some"}))
 		wantEqual(t, state(), []any{"", "voice_failed", "some", false, true, 1})
 		orphans, err := db.OrphanedUploads(t.Context(), "replica-1", 5, 10)
 		must(t, err)
 		wantEqual(t, len(orphans), 0)
+		// Nor is it taken by who saw it before it failed.
+		_, err = db.TakeUpload(t.Context(), u.ID, seen[0].Fence, "replica-1")
+		wantError(t, err, models.ErrStaleOwner)
 
 		// Whoever completes it again begins another try.
 		_, err = db.CompleteUpload(t.Context(), models.Completion{UserID: user.ID, UploadID: u.ID})
