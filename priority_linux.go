@@ -40,6 +40,6 @@ func runIdle(number int) {
 	}
 	idle := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if unix.SchedSetaffinity(0, &one) == nil && unix.SchedSetAttr(0, &idle, 0) == nil {
-		_ = unix.Exec(os.Args[0], os.Args, os.Environ())
+		_ = unix.Exec(os.Args[0], os.Args, environment())
 	}
 }
