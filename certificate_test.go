@@ -56,6 +56,7 @@ func TestACertificateIsFollowed(t *testing.T) {
 		following.Go(func() { followCertificate(ctx, c, newLogger(&log, &Config{LogFormat: "json"})) })
 		defer following.Wait()
 		defer cancel()
+		synctest.Wait() // it reads at once; in the middle of what is written below it would see half of that
 
 		shown := chain
 		for _, step := range []struct {
