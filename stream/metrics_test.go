@@ -188,10 +188,11 @@ func TestFlushesThatFailAreCounted(t *testing.T) {
 		words := make(chan string)
 		r := start(t, db, steps(words), count)
 		r.send(t, user, chat, "hello")
-		words <- "never saved"
+		words <- "saved, perhaps"
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+		words <- "never saved"
 		until(t, "a flush fails", func() bool { return metricstest.Values(t, set, "parley_flush_")["parley_flush_failures_total"] > 0 })
 	})
 }
