@@ -25,8 +25,10 @@ const recoveredWithin = 5 * time.Second
 // run go on for those who read them where they are written; what is new is
 // refused, to be tried again; and when the database is back, all that was
 // acknowledged gets its end, without another owner.
+//
+// The other tests of this package wait for it: they keep dozens of processes busy
+// at the same database, and then it is they that are measured.
 func TestDatabaseOutage(t *testing.T) {
-	t.Parallel()
 	for name, away := range map[string]func(*proxy) func() error{
 		"that refuses connections": (*proxy).refuse,
 		"that says nothing":        (*proxy).silence,
