@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -88,34 +89,65 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, caller auth.Identi
 	if err != nil {
 		return err
 	}
-	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
+	return s.answerWith(w, r, caller, form, func(limit models.Limit) (models.Exchange, error) {
 		return s.hub.Send(r.Context(), models.NewTurn{
-			UserID: caller.UserID, ChatID: chatID, Content: *message, Key: key,
+			UserID: caller.UserID, ChatID: chatID, Content: *message, Key: key, Limit: limit,
 		})
 	})
 }
 
 // answerWith answers with the reply that begin begins, unless the user has begun
-// too many. One that was begun before, under the same key, does not count.
-func (s *server) answerWith(w http.ResponseWriter, r *http.Request, caller auth.Identity, form form, begin func() (models.Exchange, error)) error {
+// too many: it counts what it stores under the limit. One that was begun before,
+// under the same key, does not count.
+func (s *server) answerWith(w http.ResponseWriter, r *http.Request, caller auth.Identity, form form, begin func(models.Limit) (models.Exchange, error)) error {
 	if form == asEvents {
 		// What is stored cannot be answered with a refusal any more.
 		if err := s.hub.MayOpen(caller.UserID); err != nil {
 			return err
 		}
 	}
-	counted, err := s.throttle(w, r, messagesPolicy, errTooManyMessages, s.messagesOf(caller))
-	if err != nil {
+	limit := s.messagesOf(caller)
+	ex, err := begin(limit)
+	if err := s.tellCounted(w, r, limit, ex, err); err != nil {
 		return err
-	}
-	ex, err := begin()
-	if err != nil {
-		return err
-	}
-	if ex.Replayed {
-		s.takeBack(r.Context(), w.Header(), counted)
 	}
 	return s.answerReply(w, r, caller, ex, form)
+}
+
+// tellCounted tells the client how its limit of messages stands after ex, and
+// returns the error that it is answered with. What was refused for another reason
+// than the limit has stored nothing, and counts as well.
+func (s *server) tellCounted(w http.ResponseWriter, r *http.Request, limit models.Limit, ex models.Exchange, err error) error {
+	var over *models.OverLimit
+	switch {
+	case errors.As(err, &over):
+		ex.Counted = over.Counted
+	case err != nil && problemOf(err).status >= http.StatusInternalServerError:
+		return err
+	case err != nil:
+		_, tooMany := s.throttle(w, r, messagesPolicy, errTooManyMessages, limit)
+		return cmp.Or(tooMany, err)
+	case ex.Replayed:
+		s.tellUncounted(w, r, limit)
+		return nil
+	}
+	t := tally{policy: messagesPolicy, counted: map[string]models.Counted{limit.Key: ex.Counted}}
+	if limit.Quota != 0 {
+		t.limits = []models.Limit{limit}
+	}
+	return s.admit(r.Context(), w.Header(), t, errTooManyMessages, limit)
+}
+
+// tellUncounted tells the client how its limit of messages stands, if that can be
+// known: whoever asks once more is answered either way.
+func (s *server) tellUncounted(w http.ResponseWriter, r *http.Request, limit models.Limit) {
+	switch t, err := s.count(r.Context(), messagesPolicy, limit); {
+	case err != nil:
+	case t.refuses(limit):
+		messagesPolicy.tell(w.Header(), 0, t.counted[limit.Key].RetryAfter)
+	default:
+		s.takeBack(r.Context(), w.Header(), t)
+	}
 }
 
 // replyWish returns in which form the client asks for a reply, and under which

@@ -37,8 +37,8 @@ func (s *server) regenerate(w http.ResponseWriter, r *http.Request, caller auth.
 	if err != nil {
 		return err
 	}
-	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
-		return s.hub.Regenerate(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Key: key})
+	return s.answerWith(w, r, caller, form, func(limit models.Limit) (models.Exchange, error) {
+		return s.hub.Regenerate(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Key: key, Limit: limit})
 	})
 }
 
@@ -55,8 +55,8 @@ func (s *server) editMessage(w http.ResponseWriter, r *http.Request, caller auth
 	if err != nil {
 		return err
 	}
-	return s.answerWith(w, r, caller, form, func() (models.Exchange, error) {
-		return s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *message, Key: key})
+	return s.answerWith(w, r, caller, form, func(limit models.Limit) (models.Exchange, error) {
+		return s.hub.Edit(r.Context(), models.Rewrite{UserID: caller.UserID, MessageID: id, Content: *message, Key: key, Limit: limit})
 	})
 }
 

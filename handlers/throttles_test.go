@@ -356,8 +356,18 @@ func TestMessagesAreThrottledPerUser(t *testing.T) {
 		for _, path := range []string{"/messages", "/chat/send", "/chats/1/messages", "/messages/1/edit", "/messages/2/regenerate"} {
 			checkRefused(t, post(path, ann.Access, `{"message":"Hi"}`, nil), "too_many_messages", tooManyMessages, "messages", 15*time.Second)
 		}
-		if got, want := post("/messages", bob.Access, `{"message":"Hi"}`, json).told(), `200 "messages";r=3`; got != want {
-			t.Errorf("somebody else: %s, want %s", got, want)
+		if got, want := post("/messages", ann.Access, `{"message":"Hi"}`, keyed).told(), `200 "messages";r=0`; got != want {
+			t.Errorf("what was sent before: %s, want %s", got, want)
+		}
+		got = []string{
+			post("/messages", bob.Access, `{"message":"Hi"}`, json).told(),
+			post("/chats/1/messages", bob.Access, `{"message":"Hi"}`, json).told(), // not of his
+			post("/messages/99/edit", bob.Access, `{"message":"Hi"}`, json).told(),
+			post("/messages/1/regenerate", bob.Access, "", json).told(),
+		}
+		want = []string{`200 "messages";r=3`, `403 "messages";r=2`, `404 "messages";r=1`, `403 "messages";r=0`}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("answers to somebody else (-want +got):\n%s", diff)
 		}
 	})
 }

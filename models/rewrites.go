@@ -20,6 +20,7 @@ type Rewrite struct {
 	Owner     string // the replica that writes the reply
 	Key       *IdempotencyKey
 	Budget    Budget
+	Limit     Limit          // as of NewTurn
 	Stored    func(Exchange) // as of NewTurn
 }
 
@@ -96,10 +97,14 @@ func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context,
 
 func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(context.Context, bun.Tx, Chat, Message) (Message, error)) (Exchange, error) {
 	now := d.now()
+	counted, err := w.Limit.hit(ctx, d, tx)
+	if err != nil {
+		return Exchange{}, err
+	}
 	// The chat's row is locked first, as all writers do: nothing is sent in it
 	// meanwhile.
 	var chat Chat
-	err := tx.NewRaw(`UPDATE chats SET active_at = ?, last_message_at = ?
+	err = tx.NewRaw(`UPDATE chats SET active_at = ?, last_message_at = ?
 		WHERE id = (SELECT chat_id FROM messages WHERE id = ?) RETURNING *`, now, now, w.MessageID).Scan(ctx, &chat)
 	if err != nil {
 		return Exchange{}, err
@@ -123,7 +128,7 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if err != nil {
 		return Exchange{}, err
 	}
-	ex := Exchange{Chat: chat, User: user, Reply: Message{
+	ex := Exchange{Chat: chat, User: user, Counted: counted, Reply: Message{
 		ChatID: chat.ID, Role: RoleAssistant, Status: StatusStreaming, Attempt: 1, CreatedAt: now,
 	}}
 	if err := replaceAnswer(ctx, tx, w.UserID, user.ID, &ex.Reply); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +25,20 @@ type Limit struct {
 	Window time.Duration
 }
 
+// ErrOverLimit says that what was asked for happens too often. It comes as an
+// *OverLimit.
+var ErrOverLimit = errors.New("the limit is reached")
+
+// OverLimit is the ErrOverLimit that says when there is room again.
+type OverLimit struct{ Counted Counted }
+
+func (e *OverLimit) Error() string {
+	return fmt.Sprintf("%v: the next one in %v", ErrOverLimit, e.Counted.RetryAfter)
+}
+
+// Is makes an OverLimit an ErrOverLimit.
+func (e *OverLimit) Is(target error) bool { return target == ErrOverLimit }
+
 // Counted is what became of a hit, and how things stand after it.
 type Counted struct {
 	Key        string
@@ -39,6 +55,27 @@ type Counted struct {
 // named twice is counted once, within the first of its limits. The answers come
 // in the order of the limits.
 func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
+	counted, err := d.count(ctx, d.write, limits)
+	return counted, classify(ctx, err)
+}
+
+// hit counts one hit, if there is a limit, in a transaction, which takes it back
+// where it fails.
+func (l Limit) hit(ctx context.Context, d *DB, tx bun.Tx) (Counted, error) {
+	if l.Quota < 1 {
+		return Counted{}, nil
+	}
+	counted, err := d.count(ctx, tx, []Limit{l})
+	switch {
+	case err != nil:
+		return Counted{}, err
+	case !counted[0].Allowed:
+		return Counted{}, &OverLimit{counted[0]}
+	}
+	return counted[0], nil
+}
+
+func (d *DB) count(ctx context.Context, db bun.IDB, limits []Limit) ([]Counted, error) {
 	used := make(map[string]usage)
 	if quotas := quotasOf(limits); len(quotas) > 0 {
 		var rows []usage
@@ -46,7 +83,7 @@ func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
 		// is computed once it is locked, by what the caller before has left and
 		// by the time of that moment: the order of the callers is that of their
 		// times.
-		err := d.write.NewRaw(`
+		err := db.NewRaw(`
 			WITH quota (key, emission, burst) AS (?0)
 			INSERT INTO throttles AS t (key, tat, allowed)
 			SELECT key, ?1 + emission, TRUE FROM quota WHERE TRUE ORDER BY key
@@ -54,9 +91,9 @@ func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
 				SELECT CASE WHEN next <= now + burst THEN next ELSE t.tat END, next <= now + burst
 				FROM (SELECT now, burst, CASE WHEN t.tat > now THEN t.tat ELSE now END + emission AS next
 					FROM (SELECT ?1 AS now, emission, burst FROM quota WHERE quota.key = t.key) AS hit) AS arrival)
-			RETURNING key, tat, allowed, ?1 AS now`, d.write.NewValues(&quotas), d.micros()).Scan(ctx, &rows)
+			RETURNING key, tat, allowed, ?1 AS now`, db.NewValues(&quotas), d.micros()).Scan(ctx, &rows)
 		if err != nil {
-			return nil, classify(ctx, err)
+			return nil, err
 		}
 		for _, row := range rows {
 			used[row.Key] = row

@@ -18,6 +18,7 @@ type NewTurn struct {
 	Owner   string // the replica that writes the reply
 	Key     *IdempotencyKey
 	Budget  Budget
+	Limit   Limit // under which the turn is counted if it is stored
 
 	// The recording that this is the transcript of, with the fence of who owns
 	// it; 0: there is none.
@@ -37,8 +38,9 @@ type Exchange struct {
 	Chat     Chat
 	User     Message
 	Reply    Message
-	Replayed bool // it was stored before, under the same key
-	Followed bool // somebody follows what happens to the user, as FollowUsers said; not known of one that is Replayed
+	Replayed bool    // it was stored before, under the same key
+	Counted  Counted // under the Limit, unless Replayed
+	Followed bool    // somebody follows what happens to the user, as FollowUsers said; not known of one that is Replayed
 
 	SpeechFence int64 // of the owner of the reply's Speech; 0: it is text alone, or Replayed
 }
@@ -55,7 +57,8 @@ type Exchange struct {
 // *DailyLimit if the Budget has one and the reply might exceed it: what is set
 // aside for all replies that run, and what was used, never do together, however
 // many are sent at once. ErrStaleOwner if the recording has another owner: it
-// becomes one turn. Errors as of Chat; ErrNotFound too if there is no such user.
+// becomes one turn. An *OverLimit if the Limit refuses it. Errors as of Chat;
+// ErrNotFound too if there is no such user.
 func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	insert := d.insertTurnSQLite
 	if d.dialect == Postgres {
@@ -65,11 +68,16 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	for range raceAttempts {
 		var ex Exchange
 		err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+			counted, err := turn.Limit.hit(ctx, d, tx)
+			if err != nil {
+				return err
+			}
 			args.Reserved, err = turn.Budget.reservation(ctx, tx, turn.ChatID, math.MaxInt64, turn.Content)
 			if err != nil {
 				return err
 			}
 			if ex, err = insert(ctx, tx, args); err == nil {
+				ex.Counted = counted
 				err = turn.useUpload(ctx, tx, ex.Reply.ID)
 			}
 			if err == nil {
@@ -93,11 +101,11 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 		switch {
 		case foreignKeyViolation(err):
 			return Exchange{}, withoutParent(err)
-		case !duplicate && !errors.Is(err, ErrNotFound):
+		case !duplicate && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrOverLimit):
 			return Exchange{}, err
 		}
 		// It was refused, and nothing was stored. The reason may be gone by now.
-		first, err := d.whyNotTurn(ctx, turn, args.Reserved)
+		first, err := d.whyNotTurn(ctx, turn, args.Reserved, err)
 		if !errors.Is(err, errRaced) {
 			return first, err
 		}
@@ -274,16 +282,19 @@ func (d *DB) tellReply(ctx context.Context, tx bun.Tx, userID int64, ex *Exchang
 	return err
 }
 
-// whyNotTurn tells why a turn was refused that was to have so many tokens set
-// aside: with the exchange of an earlier turn that had its key, or an error;
-// errRaced if there is no reason any more.
-func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64) (Exchange, error) {
+// whyNotTurn tells why a turn was refused with an error that was to have so many
+// tokens set aside: with the exchange of an earlier turn that had its key, or an
+// error; errRaced if there is no reason any more.
+func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused error) (Exchange, error) {
 	used, err := d.usedKey(ctx, turn.UserID, turn.Key)
 	if err != nil {
 		return Exchange{}, err
 	}
 	if used != nil {
 		return d.storedExchange(ctx, turn.UserID, used.MessageID)
+	}
+	if errors.Is(refused, ErrOverLimit) {
+		return Exchange{}, refused
 	}
 	if turn.ChatID != 0 {
 		if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {

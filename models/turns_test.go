@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -57,6 +58,53 @@ func TestATurnIsStoredWhole(t *testing.T) {
 
 		_, err = db.AppendTurn(t.Context(), models.NewTurn{UserID: u.ID + 1, Content: "nobody says so"})
 		wantError(t, err, models.ErrNotFound)
+	})
+}
+
+// Of any number of turns those are stored that the limit holds; what is refused, by
+// the limit or for another reason, has used nothing up, and what was stored before
+// is found whatever the limit says.
+func TestTurnsAreCountedAsTheyAreStored(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		limit := models.Limit{Key: "k", Quota: 5, Window: time.Minute}
+		key := &models.IdempotencyKey{Route: "messages", Key: "k", BodyHash: "h"}
+		turn := models.NewTurn{UserID: user.ID, Content: "hello", Owner: "replica-1", Limit: limit, Key: key}
+		first, err := db.AppendTurn(t.Context(), turn)
+		must(t, err)
+		wantEqual(t, []any{first.Counted.Allowed, first.Counted.Remaining}, []any{true, int64(4)})
+		again, err := db.AppendTurn(t.Context(), turn)
+		must(t, err)
+		wantEqual(t, []any{again.Replayed, again.Reply.ID}, []any{true, first.Reply.ID})
+		turn.Key = nil
+		for _, refused := range []models.NewTurn{
+			{UserID: user.ID, ChatID: first.Chat.ID, Content: "hello", Limit: limit}, // it is being answered
+			{UserID: user.ID, ChatID: 99, Content: "hello", Limit: limit},
+		} {
+			if _, err := db.AppendTurn(t.Context(), refused); err == nil {
+				t.Error("it was stored")
+			}
+		}
+		got := tally(together(12, func(int) error { _, err := db.AppendTurn(t.Context(), turn); return err }), func(err error) string {
+			var over *models.OverLimit
+			if errors.As(err, &over) && errors.Is(err, models.ErrOverLimit) && over.Counted.RetryAfter > 0 {
+				return "over"
+			}
+			return errorName(err)
+		})
+		wantEqual(t, got, map[string]int{"ok": 4, "over": 8})
+
+		turn.Key = key
+		again, err = db.AppendTurn(t.Context(), turn)
+		must(t, err)
+		wantEqual(t, []any{again.Replayed, again.Reply.ID}, []any{true, first.Reply.ID})
+		finish(t, db, first, "Yes")
+		for _, rewrite := range []func(context.Context, models.Rewrite) (models.Exchange, error){db.Regenerate, db.Edit} {
+			_, err = rewrite(t.Context(), models.Rewrite{UserID: user.ID, MessageID: first.Reply.ID, Limit: limit})
+			wantError(t, err, models.ErrOverLimit)
+		}
+		wantEqual(t, count(t, db, "messages"), 10)
 	})
 }
 
