@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -141,4 +142,24 @@ func TestTheOutboxIsSeen(t *testing.T) {
 		eventually(t, "the mail is put off", func() bool { return scrapeOf(t, s.seen)[`parley_mails_total{outcome="put_off"}`] > 0 })
 		eventually(t, "the mail is counted", func() bool { return scrapeOf(t, s.seen)["parley_outbox_mails"] == 1 })
 	})
+}
+
+// Go's own figure tells that the collector leaves room, and that who sets GOGC has
+// the last word.
+func TestTheCollectorIsSet(t *testing.T) {
+	t.Parallel()
+	for gogc, want := range map[string]float64{"": 200, "70": 70, "off": math.MaxInt32} {
+		t.Run("GOGC="+gogc, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "GOGC="+gogc)
+			var got float64
+			eventually(t, "the collector is set", func() bool {
+				got = scrapeOf(t, s.url+"/metrics")["go_gc_gogc_percent"]
+				return got != 100
+			})
+			if got < want {
+				t.Errorf("the collector waits for %v %%, want %v %%", got, want)
+			}
+		})
+	}
 }

@@ -80,6 +80,7 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 		func(ctx context.Context) { followKeys(ctx, source, tokens, log) },
 		func(ctx context.Context) { purgeExpired(ctx, db, cfg.AuditKeep, log) },
 		func(ctx context.Context) { indexTexts(ctx, db, log) },
+		keepHeadroom,
 	)
 	defer end()
 
