@@ -29,22 +29,10 @@ func (d *DB) DeleteUser(ctx context.Context, userID int64, passwordHash string, 
 	var deleted Deleted
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		deleted = Deleted{}
-		// The chats go first, as all changes lock them before the user. Those that
-		// began meanwhile go when the user's row is held: then there are no
-		// further ones.
-		running, err := d.deleteChats(ctx, tx, userID)
+		u, err := d.holdAlone(ctx, tx, userID, passwordHash, &deleted)
 		if err != nil {
 			return err
 		}
-		u, err := d.holdDeletable(ctx, tx, userID, passwordHash)
-		if err != nil {
-			return err
-		}
-		later, err := d.deleteChats(ctx, tx, userID)
-		if err != nil {
-			return err
-		}
-		deleted.Running = append(running, later...)
 		if deleted.SIDs, err = d.deleteSessions(ctx, tx, userID, ""); err != nil {
 			return err
 		}
@@ -62,6 +50,36 @@ func (d *DB) DeleteUser(ctx context.Context, userID int64, passwordHash string, 
 		return Deleted{}, err
 	}
 	return deleted, nil
+}
+
+// holdAlone deletes the chats of a user, notes which replies were being written, and
+// holds the user's row, when there are no chats left and so will be none.
+//
+// The chats go first, as all changes lock them before the user; those that begin
+// meanwhile go when the row is held. Whoever changes one of these at that moment
+// waits for the row in order to end, and must not be waited for: then the row is
+// let go of, and all of it is done again.
+func (d *DB) holdAlone(ctx context.Context, tx bun.Tx, userID int64, passwordHash string, deleted *Deleted) (u User, err error) {
+	for {
+		running, err := d.deleteChats(ctx, tx, userID, "UPDATE")
+		if err != nil {
+			return User{}, err
+		}
+		deleted.Running = append(deleted.Running, running...)
+		var later []int64
+		err = tx.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+			if u, err = d.holdDeletable(ctx, tx, userID, passwordHash); err != nil {
+				return err
+			}
+			later, err = d.deleteChats(ctx, tx, userID, "UPDATE NOWAIT")
+			return err
+		})
+		if state, _ := sqlState(err); state == lockNotAvailable {
+			continue
+		}
+		deleted.Running = append(deleted.Running, later...)
+		return u, err
+	}
 }
 
 // holdDeletable is holdUser of who may be deleted, as DeleteUser says.
@@ -88,14 +106,14 @@ const chatsAtOnce = 1000
 // deleteChats deletes the chats that a user has at this moment and returns the
 // ids of the replies that were being written. It takes locks in the order of
 // DeleteChat, and goes by the ids of the chats that it holds: what begins
-// between its statements is left whole.
-func (d *DB) deleteChats(ctx context.Context, tx bun.Tx, userID int64) ([]int64, error) {
+// between its statements is left whole. On PostgreSQL lock is how they are held.
+func (d *DB) deleteChats(ctx context.Context, tx bun.Tx, userID int64, lock string) ([]int64, error) {
 	var held []int64
-	lock := tx.NewSelect().Model((*Chat)(nil)).Column("id").Where("user_id = ?", userID).Order("id")
+	hold := tx.NewSelect().Model((*Chat)(nil)).Column("id").Where("user_id = ?", userID).Order("id")
 	if d.dialect == Postgres {
-		lock = lock.For("UPDATE")
+		hold = hold.For(lock)
 	}
-	if err := lock.Scan(ctx, &held); err != nil {
+	if err := hold.Scan(ctx, &held); err != nil {
 		return nil, err
 	}
 	var running []int64

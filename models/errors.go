@@ -109,6 +109,9 @@ func retryable(err error) bool {
 	return false
 }
 
+// lockNotAvailable is PostgreSQL's code for what somebody else holds.
+const lockNotAvailable = "55P03"
+
 // sqlState is PostgreSQL's code for err, if the server reported it.
 func sqlState(err error) (string, bool) {
 	var pg *pgconn.PgError
@@ -125,7 +128,7 @@ func unavailableState(state string) bool {
 		"25P03", "25P04", // idle_in_transaction_session_timeout, transaction_timeout
 		"3D000",                   // invalid_catalog_name: the database is not there
 		"40001", "40003", "40P01", // lost against other transactions, again and again
-		"55P03": // lock_not_available
+		lockNotAvailable:
 		return true
 	}
 	if len(state) != 5 {
