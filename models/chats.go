@@ -180,7 +180,7 @@ func (d *DB) SetTitle(ctx context.Context, made MadeTitle) (bool, error) {
 // that was being written, 0 if there was none. What that reply has used is counted,
 // by estimate. Errors as of Chat.
 func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error) {
-	var running charge
+	var running []charge // one at the most
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// Rows are locked in the order in which all writers do: chat, reply,
 		// messages. Leaving it to the cascade, which goes to the messages
@@ -193,22 +193,19 @@ func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error
 		if err := lock.Scan(ctx, &id); err != nil {
 			return err
 		}
-		running = charge{}
-		err := tx.NewRaw("DELETE FROM replies WHERE chat_id = ? RETURNING *", chatID).Scan(ctx, &running)
-		if err != nil && !isNoRows(err) {
+		running = nil
+		if err := tx.NewRaw("DELETE FROM replies WHERE chat_id = ? RETURNING *", chatID).Scan(ctx, &running); err != nil {
 			return err
 		}
-		var used Usage
-		if running.MessageID != 0 { // the text that it is estimated from goes with the chat
-			if used, err = untold(ctx, tx, running); err != nil {
-				return err
-			}
+		used, err := untold(ctx, tx, running) // the text that it is estimated from goes with the chat
+		if err != nil {
+			return err
 		}
 		if _, err := tx.NewRaw("DELETE FROM chats WHERE id = ?", chatID).Exec(ctx); err != nil {
 			return err
 		}
-		if running.MessageID != 0 {
-			if err := d.settle(ctx, tx, running.ended(used)); err != nil {
+		for _, r := range running {
+			if err := d.settle(ctx, tx, r.ended(used[r.MessageID])); err != nil {
 				return err
 			}
 		}
@@ -218,7 +215,10 @@ func (d *DB) DeleteChat(ctx context.Context, userID, chatID int64) (int64, error
 	if err != nil {
 		return 0, d.whyNotChat(ctx, userID, chatID, err)
 	}
-	return running.MessageID, nil
+	if len(running) == 0 {
+		return 0, nil
+	}
+	return running[0].MessageID, nil
 }
 
 // whyNotChat tells ErrForbidden from the ErrNotFound of a statement that found

@@ -221,3 +221,29 @@ func sessions(t testing.TB, db *models.DB, userID int64) []string {
 
 // bunName is a name in a statement.
 func bunName(name string) bun.Name { return bun.Name(name) }
+
+// takeReply takes one reply over: models.ErrStaleOwner where it is somebody else's,
+// models.ErrNotFound where it is no longer written.
+func takeReply(t testing.TB, db *models.DB, messageID int64, fence int, owner string) (models.RunningReply, string, error) {
+	t.Helper()
+	for range 1000 {
+		taken, err := db.TakeReplies(t.Context(), []models.RunningReply{{MessageID: messageID, Fence: fence}}, owner)
+		if err != nil {
+			return models.RunningReply{}, "", err
+		}
+		if len(taken) == 1 {
+			return *taken[0].Running, taken[0].Text, nil
+		}
+		p, err := db.ReplyProgress(t.Context(), messageID, 0)
+		switch {
+		case err != nil:
+			return models.RunningReply{}, "", err
+		case p.Running == nil:
+			return models.RunningReply{}, "", models.ErrNotFound
+		case p.Running.Fence != fence:
+			return models.RunningReply{}, "", models.ErrStaleOwner
+		}
+		// Its owner lives, or somebody was about to change it.
+	}
+	return models.RunningReply{}, "", models.ErrStaleOwner
+}

@@ -1,7 +1,9 @@
 package models
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -51,60 +53,127 @@ const runningReplies = `SELECT message_id, replies.chat_id, user_id, user_messag
 		messages.shared_bytes, stop_requested_at, watched_until, started_at
 	FROM replies JOIN messages ON messages.id = message_id`
 
-// TakeReply makes owner the one that writes a reply, raises its fence, and returns
-// it with the text that is saved, to go on from there. It takes only what
-// OrphanedReplies returned with that fence and is still an orphan: of several
-// callers one gets it, the others ErrStaleOwner. ErrNotFound if it has ended.
-// The text, and which attempt that is, stay as they are until RestartReply. What
-// the owner before has used is counted, by estimate.
-func (d *DB) TakeReply(ctx context.Context, messageID int64, fence int, owner string) (RunningReply, string, error) {
-	var (
-		r    RunningReply
-		text string
-	)
-	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		r, text = RunningReply{}, ""
-		// One conditional statement. The others wait for the row's lock, and then
-		// its fence no longer matches. An owner that renews its lease at this
-		// very moment has lost the reply all the same, and its writes are fenced.
-		res, err := tx.NewRaw(`UPDATE replies SET fence = fence + 1, owner = ?
-			WHERE message_id = ? AND fence = ? AND ?`, owner, messageID, fence, d.orphaned()).Exec(ctx)
-		if err := changed(res, err); err != nil {
-			return err
-		}
-		if err := tx.NewRaw(runningReplies+` WHERE message_id = ?`, messageID).Scan(ctx, &r); err != nil {
-			return err
-		}
-		err = tx.NewRaw("SELECT COALESCE(string_agg(text, '' ORDER BY start), '') FROM reply_chunks WHERE message_id = ?",
-			messageID).Scan(ctx, &text)
-		if err != nil {
-			return err
-		}
-		return d.countOwner(ctx, tx, messageID, fence)
-	})
-	if err != nil {
-		return RunningReply{}, "", d.whyNotReply(ctx, messageID, err)
-	}
-	return r, text, nil
+// A TakenReply is a reply that a replica has taken over, as it was then: Running is
+// its own, and Text all that is saved, to go on from there.
+type TakenReply struct {
+	Progress
+	Asked string // what the user said; "" if that is gone
+	From  string // the owner before; "" if it was released
 }
 
-// countOwner counts what the owner with that fence has used, whose reply was taken
-// from it.
-func (d *DB) countOwner(ctx context.Context, tx bun.Tx, messageID int64, fence int) error {
-	var r charge
-	if err := tx.NewRaw("SELECT * FROM replies WHERE message_id = ?", messageID).Scan(ctx, &r); err != nil {
-		return err
+// TakeReplies makes owner the one that writes these replies, raises their fences,
+// and returns those that it got. It takes only what OrphanedReplies returned with
+// that fence and is still an orphan: of several callers one gets a reply. One that
+// somebody is about to change is left for the next time. The text, and which
+// attempt that is, stay as they are until RestartReply. What the owners before have
+// used is counted, by estimate.
+func (d *DB) TakeReplies(ctx context.Context, orphans []RunningReply, owner string) (taken []TakenReply, err error) {
+	if len(orphans) == 0 {
+		return nil, nil
 	}
-	r.Fence = fence
-	used, err := untold(ctx, tx, r)
+	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		taken = nil
+		charges, err := d.own(ctx, tx, orphans, owner)
+		if err != nil || len(charges) == 0 {
+			return err
+		}
+		if err := d.countOwners(ctx, tx, charges); err != nil {
+			return err
+		}
+		taken, err = readTaken(ctx, tx, charges)
+		return err
+	})
+	from := make(map[int64]string, len(orphans))
+	for _, o := range orphans {
+		from[o.MessageID] = o.Owner
+	}
+	for i := range taken {
+		taken[i].From = from[taken[i].Message.ID]
+	}
+	return taken, err
+}
+
+// own makes owner that of those orphans that are some still.
+func (d *DB) own(ctx context.Context, tx bun.Tx, orphans []RunningReply, owner string) (charges []charge, err error) {
+	type known struct {
+		MessageID int64
+		Fence     int
+	}
+	ask := make([]known, len(orphans))
+	for i, o := range orphans {
+		ask[i] = known{o.MessageID, o.Fence}
+	}
+	// An owner that renews its lease at this very moment has lost the reply all the
+	// same, and its writes are fenced. Nobody is waited for: others who lock several
+	// replies, to save their texts, do so in an order of their own.
+	lock := ""
+	if d.dialect == Postgres {
+		lock = "ORDER BY message_id FOR NO KEY UPDATE OF replies SKIP LOCKED"
+	}
+	err = tx.NewRaw(`
+		WITH known (id, known_fence) AS (?0),
+		mine AS (SELECT message_id FROM replies JOIN known ON id = message_id AND known_fence = fence WHERE ?1 ?2)
+		UPDATE replies SET fence = fence + 1, owner = ?3 WHERE message_id IN (SELECT message_id FROM mine) RETURNING *`,
+		tx.NewValues(&ask), d.orphaned(), bun.SafeQuery(lock), owner).Scan(ctx, &charges)
+	return charges, err
+}
+
+// countOwners counts what the owners have used whose replies were taken from them.
+func (d *DB) countOwners(ctx context.Context, tx bun.Tx, charges []charge) error {
+	used, err := untold(ctx, tx, charges)
 	if err != nil {
 		return err
 	}
-	_, err = tx.NewRaw("UPDATE replies SET counted_bytes = saved_bytes WHERE message_id = ?", messageID).Exec(ctx)
+	ids := make([]int64, len(charges))
+	for i, c := range charges {
+		ids[i] = c.MessageID
+	}
+	_, err = tx.NewRaw("UPDATE replies SET counted_bytes = saved_bytes WHERE message_id IN (?)", bun.List(ids)).Exec(ctx)
 	if err != nil {
 		return err
 	}
-	return d.settle(ctx, tx, r.settlement(used))
+	// The days' rows of several users are locked in one order.
+	slices.SortFunc(charges, func(a, b charge) int {
+		return cmp.Or(cmp.Compare(a.UserID, b.UserID), a.StartedAt.Compare(b.StartedAt))
+	})
+	for _, c := range charges {
+		c.Fence-- // of the owner before
+		if err := d.settle(ctx, tx, c.settlement(used[c.MessageID])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTaken reads what there is of replies that were taken, in their order.
+func readTaken(ctx context.Context, tx bun.Tx, charges []charge) ([]TakenReply, error) {
+	from, asked := make(map[int64]int64, len(charges)), make([]int64, len(charges))
+	for i, c := range charges {
+		from[c.MessageID], asked[i] = 0, c.UserMessageID
+	}
+	all, err := repliesProgress(ctx, tx, from)
+	if err != nil {
+		return nil, err
+	}
+	var questions []struct {
+		ID      int64
+		Content string
+	}
+	if err := tx.NewRaw("SELECT id, content FROM messages WHERE id IN (?)", bun.List(asked)).Scan(ctx, &questions); err != nil {
+		return nil, err
+	}
+	said := make(map[int64]string, len(questions))
+	for _, q := range questions {
+		said[q.ID] = q.Content
+	}
+	taken := make([]TakenReply, 0, len(charges))
+	for _, c := range charges {
+		if p, ok := all[c.MessageID]; ok && p.Running != nil {
+			taken = append(taken, TakenReply{Progress: p, Asked: said[c.UserMessageID]})
+		}
+	}
+	slices.SortFunc(taken, func(a, b TakenReply) int { return cmp.Compare(a.Message.ID, b.Message.ID) })
+	return taken, nil
 }
 
 // ReleaseReply gives up a reply, for another replica to take at once: what its

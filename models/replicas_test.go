@@ -82,7 +82,7 @@ func TestOneReplicaTakesAnOrphan(t *testing.T) {
 			text += piece
 
 			results := together(20, func(i int) (r result) {
-				r.reply, r.text, r.err = db.TakeReply(t.Context(), ex.Reply.ID, attempt, fmt.Sprint("taker-", i))
+				r.reply, r.text, r.err = takeReply(t, db, ex.Reply.ID, attempt, fmt.Sprint("taker-", i))
 				return r
 			})
 			wantEqual(t, tally(results, func(r result) string { return errorName(r.err) }),
@@ -105,12 +105,12 @@ func TestOneReplicaTakesAnOrphan(t *testing.T) {
 
 		must(t, db.ReleaseReply(t.Context(), ex.Reply.ID, 4, ownerOf(t, db, ex.Reply.ID)))
 		must(t, db.RenewReplica(t.Context(), "alive", time.Hour))
-		_, _, err := db.TakeReply(t.Context(), ex.Reply.ID, 4, "alive")
+		_, _, err := takeReply(t, db, ex.Reply.ID, 4, "alive")
 		must(t, err)
-		_, _, err = db.TakeReply(t.Context(), ex.Reply.ID, 5, "thief")
+		_, _, err = takeReply(t, db, ex.Reply.ID, 5, "thief")
 		wantError(t, err, models.ErrStaleOwner)
 		must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: ex.Reply.ID, Fence: 5, Content: text, Status: models.StatusComplete}))
-		_, _, err = db.TakeReply(t.Context(), ex.Reply.ID, 5, "thief")
+		_, _, err = takeReply(t, db, ex.Reply.ID, 5, "thief")
 		wantError(t, err, models.ErrNotFound)
 	})
 }
@@ -141,7 +141,7 @@ func TestAnEarlierAttemptIsFenced(t *testing.T) {
 				case 0:
 					r.saved, r.err = db.SaveTexts(t.Context(), []models.ReplyText{{reply, 1, 0, "from the first"}})
 				case 1:
-					_, r.text, r.err = db.TakeReply(t.Context(), reply, 1, "successor")
+					_, r.text, r.err = takeReply(t, db, reply, 1, "successor")
 				default:
 					r.err = db.FinishReply(t.Context(), models.ReplyEnd{MessageID: reply, Fence: 1, Content: "by the first", Status: models.StatusComplete})
 				}
@@ -177,7 +177,7 @@ func TestTheNextAttemptBeginsWithWhatItShares(t *testing.T) {
 		reply := ex.Reply.ID
 		_, err := db.SaveTexts(t.Context(), []models.ReplyText{{reply, 1, 0, "what the "}, {reply + 1, 1, 0, "other"}})
 		must(t, err)
-		_, text, err := db.TakeReply(t.Context(), reply, 1, "successor")
+		_, text, err := takeReply(t, db, reply, 1, "successor")
 		must(t, err)
 		wantError(t, db.RestartReply(t.Context(), models.Restart{MessageID: reply, Fence: 1, Attempt: 2}), models.ErrStaleOwner)
 		wantError(t, db.RestartReply(t.Context(), models.Restart{MessageID: reply + 1, Fence: 1, Attempt: 2}), models.ErrNotFound)

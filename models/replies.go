@@ -125,6 +125,11 @@ func (d *DB) RepliesProgress(ctx context.Context, from map[int64]int64) (map[int
 	if len(from) == 0 {
 		return nil, nil
 	}
+	all, err := repliesProgress(ctx, d.read, from)
+	return all, classify(ctx, err)
+}
+
+func repliesProgress(ctx context.Context, db bun.IDB, from map[int64]int64) (map[int64]Progress, error) {
 	type asked struct{ MessageID, Start int64 }
 	ask := make([]asked, 0, len(from))
 	for id, start := range from {
@@ -133,7 +138,7 @@ func (d *DB) RepliesProgress(ctx context.Context, from map[int64]int64) (map[int
 	var rows []progressRow
 	// One statement, so that no end of a reply can come between its parts. It
 	// reads the chunks from the one on that holds the offset.
-	err := d.read.NewRaw(`
+	err := db.NewRaw(`
 		WITH asked (message_id, start) AS (?)
 		SELECT m.*, chats.user_id, chats.title, r.owner, r.fence, r.saved_bytes, r.stop_requested_at, r.watched_until, r.started_at,
 			s.attempt AS speech_attempt, s.pieces AS speech_pieces, s.state AS speech_state, s.name, s.speed, s.format,
@@ -144,9 +149,9 @@ func (d *DB) RepliesProgress(ctx context.Context, from map[int64]int64) (map[int
 				(SELECT max(start) FROM reply_chunks WHERE message_id = m.id AND start <= asked.start), 0)) AS text
 		FROM asked JOIN messages m ON m.id = asked.message_id JOIN chats ON chats.id = m.chat_id
 			LEFT JOIN replies r ON r.message_id = m.id LEFT JOIN speeches s ON s.message_id = m.id
-		WHERE m.role = 'assistant'`, d.read.NewValues(&ask)).Scan(ctx, &rows)
+		WHERE m.role = 'assistant'`, db.NewValues(&ask)).Scan(ctx, &rows)
 	if err != nil {
-		return nil, classify(ctx, err)
+		return nil, err
 	}
 	all := make(map[int64]Progress, len(rows))
 	for _, row := range rows {
@@ -219,7 +224,7 @@ func (d *DB) SaveTexts(ctx context.Context, texts []ReplyText) ([]int64, error) 
 }
 
 // saveTextsPostgres is one statement. The lock of the reply's row is the fence:
-// an UPDATE that waits for a TakeReply or a FinishReply looks at the row again as
+// an UPDATE that waits for TakeReplies or a FinishReply looks at the row again as
 // that one left it, and then its fence, or the row itself, no longer matches.
 func (d *DB) saveTextsPostgres(ctx context.Context, texts []ReplyText) ([]int64, error) {
 	var saved []int64

@@ -143,7 +143,10 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 		return err
 	},
 	"OrphanedReplies": func(ctx context.Context, db *models.DB) error { _, err := db.OrphanedReplies(ctx, 1); return err },
-	"TakeReply":       func(ctx context.Context, db *models.DB) error { _, _, err := db.TakeReply(ctx, 1, 1, "me"); return err },
+	"TakeReplies": func(ctx context.Context, db *models.DB) error {
+		_, err := db.TakeReplies(ctx, []models.RunningReply{{MessageID: 1, Fence: 1}}, "me")
+		return err
+	},
 	"RestartReply": func(ctx context.Context, db *models.DB) error {
 		return db.RestartReply(ctx, models.Restart{MessageID: 1, Fence: 1, Attempt: 2})
 	},

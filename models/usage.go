@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
 )
 
 // A Usage is what the AI service was given and has said, in tokens.
@@ -95,18 +97,28 @@ func (d *DB) UsageByDay(ctx context.Context, fromDay, toDay string) ([]UsageTota
 
 // historyBytes is the size of what goes along with a message of a chat.
 func historyBytes(ctx context.Context, tx bun.Tx, chatID, beforeMessageID int64, c Context) (int64, error) {
+	var bytes int64
+	err := tx.NewRaw("SELECT ?", earlierBytes(chatID, beforeMessageID, c)).Scan(ctx, &bytes)
+	return c.within(bytes), err
+}
+
+// earlierBytes is the size of a chat's messages before one, of so many of the latest.
+func earlierBytes(chatID, beforeMessageID int64, c Context) schema.QueryAppender {
 	most := c.Messages
 	if most == 0 {
 		most = math.MaxInt64
 	}
-	var bytes int64
-	err := tx.NewRaw(`SELECT COALESCE(sum(octet_length(content)), 0) FROM (
+	return bun.SafeQuery(`(SELECT COALESCE(sum(octet_length(content)), 0) FROM (
 			SELECT content FROM messages WHERE chat_id = ? AND id < ? AND content <> '' AND status <> ?
-			ORDER BY id DESC LIMIT ?) AS earlier`, chatID, beforeMessageID, StatusStreaming, most).Scan(ctx, &bytes)
+			ORDER BY id DESC LIMIT ?) AS earlier)`, chatID, beforeMessageID, StatusStreaming, most)
+}
+
+// within is as much of so many bytes as goes along.
+func (c Context) within(bytes int64) int64 {
 	if c.Bytes > 0 {
-		bytes = min(bytes, c.Bytes)
+		return min(bytes, c.Bytes)
 	}
-	return bytes, err
+	return bytes
 }
 
 // reservation is what is set aside for the reply to a message of so many bytes.
@@ -215,19 +227,39 @@ func (d *DB) settle(ctx context.Context, tx bun.Tx, s settlement) error {
 	return nil
 }
 
-// untold is the usage of an attempt whose owner does not tell it: estimated from
-// what the owner was to send, and from what it has saved.
-func untold(ctx context.Context, tx bun.Tx, r charge) (Usage, error) {
-	var asked int64
-	err := tx.NewRaw("SELECT octet_length(content) FROM messages WHERE id = ?", r.UserMessageID).Scan(ctx, &asked)
-	if err != nil && !isNoRows(err) {
-		return Usage{}, err
+// untold is the usage of attempts whose owners do not tell it, by their replies:
+// estimated from what each owner was to send, and from what it has saved.
+func untold(ctx context.Context, tx bun.Tx, charges []charge) (map[int64]Usage, error) {
+	const one = "SELECT ? AS message_id, (SELECT octet_length(content) FROM messages WHERE id = ?) AS asked, ? AS history"
+	type sent struct{ MessageID, Asked, History int64 }
+	if len(charges) == 0 {
+		return nil, nil
 	}
-	history, err := historyBytes(ctx, tx, r.ChatID, r.UserMessageID, r.Context)
-	return Usage{
-		// Where it went on from a text, that was sent too.
-		InputTokens:  EstimateTokens(history + asked + r.CountedBytes),
-		OutputTokens: EstimateTokens(r.SavedBytes - r.CountedBytes),
-		Estimated:    true,
-	}, err
+	var (
+		statements []string
+		args       []any
+		rows       []sent
+	)
+	for _, c := range charges {
+		statements = append(statements, one)
+		args = append(args, c.MessageID, c.UserMessageID, earlierBytes(c.ChatID, c.UserMessageID, c.Context))
+	}
+	if err := tx.NewRaw(strings.Join(statements, " UNION ALL "), args...).Scan(ctx, &rows); err != nil {
+		return nil, err
+	}
+	to := make(map[int64]sent, len(rows))
+	for _, row := range rows {
+		to[row.MessageID] = row
+	}
+	used := make(map[int64]Usage, len(charges))
+	for _, c := range charges {
+		input := to[c.MessageID].Asked + c.Context.within(to[c.MessageID].History)
+		used[c.MessageID] = Usage{
+			// Where it went on from a text, that was sent too.
+			InputTokens:  EstimateTokens(input + c.CountedBytes),
+			OutputTokens: EstimateTokens(c.SavedBytes - c.CountedBytes),
+			Estimated:    true,
+		}
+	}
+	return used, nil
 }

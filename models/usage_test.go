@@ -262,7 +262,7 @@ func TestWhatGoesAlongIsSetAside(t *testing.T) {
 				t.Errorf("%s: got %d, want %d", name, got, test.want)
 			}
 			// A dead owner is counted for the same.
-			_, _, err = db.TakeReply(t.Context(), ex.Reply.ID, 1, "successor")
+			_, _, err = takeReply(t, db, ex.Reply.ID, 1, "successor")
 			must(t, err)
 			wantEqual(t, counted(t, db, chat.UserID)[2:], []string{fmt.Sprintf("%d+0 estimated by owner 1", test.want+1)})
 		}
@@ -318,7 +318,7 @@ func TestEveryOwnerIsCounted(t *testing.T) {
 		take := func(fence int) {
 			t.Helper()
 			results := together(5, func(int) error {
-				_, _, err := db.TakeReply(t.Context(), ex.Reply.ID, fence, fmt.Sprint("owner-", fence+1))
+				_, _, err := takeReply(t, db, ex.Reply.ID, fence, fmt.Sprint("owner-", fence+1))
 				return err
 			})
 			wantEqual(t, tally(results, errorName), map[string]int{"ok": 1, models.ErrStaleOwner.Error(): 4})
@@ -376,7 +376,7 @@ func TestNothingStaysSetAside(t *testing.T) {
 					_, err := db.DeleteChat(t.Context(), u.ID, ex.Chat.ID)
 					return err
 				case 1:
-					_, _, err := db.TakeReply(t.Context(), ex.Reply.ID, 1, "successor")
+					_, _, err := takeReply(t, db, ex.Reply.ID, 1, "successor")
 					return err
 				case 2:
 					_, err := db.SaveTexts(t.Context(), []models.ReplyText{{ex.Reply.ID, 1, 0, "some text"}})
@@ -497,7 +497,7 @@ func TestUsageIsExported(t *testing.T) {
 			ex := send(t, db, chat, "question")
 			row := models.CountedUsage{MessageID: ex.Reply.ID, ChatID: chat.ID, Day: today()}
 			for row.Fence = 1; row.Fence <= i; row.Fence++ {
-				_, _, err := db.TakeReply(t.Context(), ex.Reply.ID, row.Fence, "successor")
+				_, _, err := takeReply(t, db, ex.Reply.ID, row.Fence, "successor")
 				must(t, err)
 				row.Usage = models.Usage{InputTokens: int64(2 + 3*i), Estimated: true}
 				want = append(want, row)

@@ -2,10 +2,7 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"parley/models"
@@ -189,41 +186,28 @@ func (h *Hub) takeOrphans(ctx context.Context, trusted bool) {
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("replies without an owner cannot be looked for, trying again", "err", err)
 	}
-	var (
-		taking sync.WaitGroup
-		places = make(chan struct{}, takenAtOnce)
-		some   bool
-		failed atomic.Bool
-	)
-	for _, o := range orphans {
-		// Of this replica's own the lease lapsed while this was asked: it lives.
-		if o.Owner != "" && !trusted || o.Owner == h.config.Replica {
-			continue
-		}
-		some = true
-		places <- struct{}{}
-		taking.Go(func() {
-			defer func() { <-places }()
-			if err := h.take(ctx, o); err != nil && ctx.Err() == nil {
-				failed.Store(true)
-				h.log.Warn("a reply cannot be taken over, trying again", "message_id", o.MessageID, "err", err)
-			}
-		})
+	found := len(orphans)
+	// Of this replica's own the lease lapsed while this was asked: it lives.
+	orphans = slices.DeleteFunc(orphans, func(o models.RunningReply) bool {
+		return o.Owner != "" && !trusted || o.Owner == h.config.Replica
+	})
+	taken, err := h.db.TakeReplies(ctx, orphans, h.config.Replica)
+	if err != nil && ctx.Err() == nil {
+		h.log.Warn("replies cannot be taken over, trying again", "replies", len(orphans), "err", err)
 	}
-	taking.Wait()
-	if some && !failed.Load() && len(orphans) == maxTaken {
+	for _, t := range taken {
+		if err := h.goOn(ctx, t); err != nil && ctx.Err() == nil {
+			h.log.Warn("a reply cannot be taken over, trying again", "message_id", t.Message.ID, "err", err)
+		}
+	}
+	if found == maxTaken && len(taken) > 0 {
 		signal(h.free) // there are more, and their readers wait
 	}
 }
 
-const (
-	// maxTaken is how many replies a replica takes over before it renews its lease
-	// and looks again, so that the others get their share.
-	maxTaken = 100
-	// takenAtOnce is how many of them are taken side by side: each is a handful of
-	// statements.
-	takenAtOnce = 8
-)
+// maxTaken is how many replies a replica takes over before it renews its lease
+// and looks again, so that the others get their share.
+const maxTaken = 100
 
 // inspectAll is how often all replies are compared with the database, and not
 // only those that somebody wants something of.
@@ -269,40 +253,24 @@ func (h *Hub) inspect(ctx context.Context, all bool) error {
 	return nil
 }
 
-// take makes this replica the writer of a reply without an owner, unless
-// another one was faster.
-func (h *Hub) take(ctx context.Context, o models.RunningReply) error {
-	taken, text, err := h.db.TakeReply(ctx, o.MessageID, o.Fence, h.config.Replica)
-	if errors.Is(err, models.ErrStaleOwner) || errors.Is(err, models.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	p, err := h.db.ReplyProgress(ctx, o.MessageID, 0)
+// goOn has this replica write a reply that it has taken over.
+func (h *Hub) goOn(ctx context.Context, t models.TakenReply) error {
+	voice, err := h.recall(ctx, t.Progress)
 	if err != nil {
 		return err // inspect lets go of it
 	}
-	asked, err := h.db.Message(ctx, o.UserID, o.UserMessageID)
-	if err != nil {
-		return err
-	}
-	voice, err := h.recall(ctx, p)
-	if err != nil {
-		return err
-	}
-	h.config.Metrics.TookOver(o.Owner == "")
-	h.log.Info("took a reply over", "message_id", o.MessageID, "from", o.Owner, "bytes", len(text))
+	h.config.Metrics.TookOver(t.From == "")
+	h.log.Info("took a reply over", "message_id", t.Message.ID, "from", t.From, "bytes", len(t.Text))
 	h.write(h.begin(claim{
 		start: startInfo{
-			ChatID:        o.ChatID,
-			UserMessageID: o.UserMessageID,
-			MessageID:     o.MessageID,
-			Title:         p.Title,
-			userID:        o.UserID,
+			ChatID:        t.Message.ChatID,
+			UserMessageID: t.Running.UserMessageID,
+			MessageID:     t.Message.ID,
+			Title:         t.Title,
+			userID:        t.UserID,
 		},
-		fence: taken.Fence, attempt: p.Message.Attempt, shared: p.Message.SharedBytes, message: asked.Content,
-		from:   &takenText{text: text, clean: o.Owner == "", stop: taken.StopRequestedAt != nil},
+		fence: t.Running.Fence, attempt: t.Message.Attempt, shared: t.Message.SharedBytes, message: t.Asked,
+		from:   &takenText{text: t.Text, clean: t.From == "", stop: t.Running.StopRequestedAt != nil},
 		spoken: voice,
 	}))
 	return nil
