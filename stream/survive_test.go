@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,91 @@ func TestManyRepliesAreTakenOverAtOnce(t *testing.T) {
 	})
 }
 
+// die begins a reply on a replica that then dies: its client, who stands behind
+// lastID, has more of the text than was saved.
+func die(t *testing.T, db *models.DB) (user, id int64, lastID string, tr transcript) {
+	t.Helper()
+	user, chat := newUser(t, db)
+	paced := give(20)
+	first := start(t, db, teller(paced, script, true), hasty)
+	id = first.send(t, user, chat, "tell me").Reply.ID
+	f := first.open(t, user, id, "")
+	for len(tr.text) < len(script)/2 {
+		e, _ := f.next()
+		tr.take(t, e)
+	}
+	saved := func() int {
+		m, err := db.Message(t.Context(), user, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(m.Content)
+	}
+	until(t, "text is saved", func() bool { return saved() > 0 })
+	first.kill()
+	lost := saved()
+	// What is said after the last save is lost with the replica.
+	for range 3 {
+		paced <- struct{}{}
+	}
+	for len(tr.text) < lost+5 {
+		e, _ := f.next()
+		tr.take(t, e)
+	}
+	f.response.Body.Close()
+	return user, id, f.lastID, tr
+}
+
+// A reply that is taken over can end before its text is as long as what the
+// client of the dead replica has: that one is told to forget what is not stored,
+// and how it ended.
+func TestATakenOverReplyEndsShort(t *testing.T) {
+	t.Parallel()
+	mute := backend(func(ctx context.Context, _ stream.Prompt, _ func(stream.Chunk) error) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	stop := func(t *testing.T, second *replica, user, id int64) {
+		until(t, "the reply is taken over", func() bool { return second.Replies() == 1 })
+		if _, err := second.Stop(t.Context(), user, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		backend backend
+		end     func(t *testing.T, second *replica, user, id int64)
+		ending  string
+	}{
+		"stopped before the backend says anything": {mute, stop, "message_stopped"},
+		"stopped while the backend repeats":        {teller(give(1), script, true), stop, "message_stopped"},
+		"failed": {func(context.Context, stream.Prompt, func(stream.Chunk) error) error {
+			return &stream.BackendError{Code: stream.CodeBackendUnavailable, Err: errors.New("away")}
+		}, func(*testing.T, *replica, int64, int64) {}, "error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, db *models.DB) {
+				user, id, lastID, tr := die(t, db)
+				second := start(t, db, test.backend, hasty)
+				test.end(t, second, user, id)
+				stored := second.await(t, user, id)
+				again := second.open(t, user, id, lastID)
+				if again.response.StatusCode != http.StatusOK {
+					t.Fatalf("the client that comes back gets %s", again.response.Status)
+				}
+				for _, e := range again.all() {
+					tr.take(t, e)
+				}
+				if tr.text != stored.Content || tr.resets != 1 || tr.ending.name != test.ending {
+					t.Errorf("the client has\n%q after %d resets, ended by %s, stored is\n%q", tr.text, tr.resets, tr.ending.name, stored.Content)
+				}
+				if code := second.open(t, user, id, tr.ending.id).response.StatusCode; code != http.StatusNoContent {
+					t.Errorf("at the end a client gets %d", code)
+				}
+			})
+		})
+	}
+}
+
 // A replica dies without a word; its client comes back to another one.
 func TestAReplyIsTakenOver(t *testing.T) {
 	t.Parallel()
@@ -77,42 +163,13 @@ func TestAReplyIsTakenOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, db *models.DB) {
-				user, chat := newUser(t, db)
-				paced := give(20)
-				first := start(t, db, teller(paced, script, true), hasty)
-				ex := first.send(t, user, chat, "tell me")
-				f := first.open(t, user, ex.Reply.ID, "")
-				var tr transcript
-				for len(tr.text) < len(script)/2 {
-					e, _ := f.next()
-					tr.take(t, e)
-				}
-				saved := func() int {
-					m, err := db.Message(t.Context(), user, ex.Reply.ID)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return len(m.Content)
-				}
-				until(t, "text is saved", func() bool { return saved() > 0 })
-				first.kill()
-				lost := saved()
-				// What is said after the last save is lost with the replica.
-				for range 3 {
-					paced <- struct{}{}
-				}
-				for len(tr.text) < lost+5 {
-					e, _ := f.next()
-					tr.take(t, e)
-				}
-				f.response.Body.Close()
-
+				user, id, lastID, tr := die(t, db)
 				second := start(t, db, teller(give(100), test.text, test.goesOn), hasty)
-				again := second.open(t, user, ex.Reply.ID, f.lastID)
+				again := second.open(t, user, id, lastID)
 				for _, e := range again.all() {
 					tr.take(t, e)
 				}
-				stored := second.await(t, user, ex.Reply.ID)
+				stored := second.await(t, user, id)
 				if tr.text != stored.Content {
 					t.Errorf("the client has\n%q, stored is\n%q", tr.text, stored.Content)
 				}
