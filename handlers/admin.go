@@ -35,8 +35,7 @@ func (s *server) systemMetrics(w http.ResponseWriter, r *http.Request, _ auth.Id
 
 // listUsers answers GET /admin/users.
 func (s *server) listUsers(w http.ResponseWriter, r *http.Request, _ auth.Identity) error {
-	query := r.URL.Query()
-	p, err := page(query)
+	query, p, err := listed(r)
 	if err != nil {
 		return err
 	}
@@ -139,7 +138,7 @@ func (s *server) deleteAllUsers(w http.ResponseWriter, r *http.Request, caller a
 
 // listAudit answers GET /admin/audit.
 func (s *server) listAudit(w http.ResponseWriter, r *http.Request, _ auth.Identity) error {
-	p, err := page(r.URL.Query())
+	_, p, err := listed(r)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,7 @@ const defaultTitle = "New Chat"
 
 // listChats answers GET /chats: all of them, or those that ?q= finds.
 func (s *server) listChats(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	query := r.URL.Query()
-	p, err := page(query)
+	query, p, err := listed(r)
 	if err != nil {
 		return err
 	}
@@ -118,7 +117,7 @@ func pathIDAndPage(r *http.Request) (int64, models.Page, error) {
 	if err != nil {
 		return 0, models.Page{}, err
 	}
-	p, err := page(r.URL.Query())
+	_, p, err := listed(r)
 	return id, p, err
 }
 

@@ -23,13 +23,17 @@ func (s *server) followEvents(w http.ResponseWriter, r *http.Request, caller aut
 // itself counts more than the URL that it began with. Who says that it stands in
 // two places has got something wrong.
 func lastEventID(r *http.Request) (string, error) {
-	for _, given := range [][]string{r.Header.Values("Last-Event-ID"), r.URL.Query()["last_event_id"]} {
+	query, unreadable := parameters(r)
+	for _, given := range [][]string{r.Header.Values("Last-Event-ID"), query["last_event_id"]} {
 		switch given = slices.Compact(given); {
 		case len(given) > 1:
 			return "", stream.ErrInvalidEventID
 		case len(given) == 1 && given[0] != "":
 			return given[0], nil
 		}
+	}
+	if unreadable != nil {
+		return "", stream.ErrInvalidEventID
 	}
 	return "", nil
 }

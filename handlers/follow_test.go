@@ -54,6 +54,8 @@ func TestFollow(t *testing.T) {
 			"no id":                 {call{path: path, token: ann.Access, header: last("abc")}, invalid},
 			"two ids":               {call{path: path, token: ann.Access, header: http.Header{"Last-Event-Id": {"1-6", "1-9"}}}, invalid},
 			"two ids, by query":     {call{path: path + "?last_event_id=1-6&last_event_id=1-9", token: ann.Access}, invalid},
+			"an id cut in two":      {call{path: path + "?last_event_id=1-6%", token: ann.Access}, invalid},
+			"an id and a semicolon": {call{path: path + "?last_event_id=1-6;audio=chunks", token: ann.Access}, invalid},
 			"no id, by query":       {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
 			"somebody else's":       {call{path: path, token: bob.Access}, forbidden},
 			"a message of the user": {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},

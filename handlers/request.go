@@ -84,11 +84,32 @@ func pathID(r *http.Request) (int64, error) {
 	return id, nil
 }
 
+// parameters reads the query of r. Nothing of one that cannot be read as a whole
+// counts: net/url leaves such parts out, and who asked for something would be
+// answered as if it had not been asked for.
+func parameters(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("invalid_parameter", "query", "In a query, % and ; that stand for themselves are written %25 and %3B.")
+	}
+	return q, nil
+}
+
 // The sizes of a page of a list.
 const (
 	defaultLimit = 100
 	maxLimit     = 200
 )
+
+// listed reads the query of a list.
+func listed(r *http.Request) (url.Values, models.Page, error) {
+	q, err := parameters(r)
+	if err != nil {
+		return nil, models.Page{}, err
+	}
+	p, err := page(q)
+	return q, p, err
+}
 
 // page reads ?limit= and ?cursor=.
 func page(q url.Values) (models.Page, error) {

@@ -39,7 +39,11 @@ type usageLimitJSON struct {
 // one included, and where there is a limit how much of it is gone. A day without
 // anything is left out.
 func (s *server) usage(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	n, err := usageDays(r.URL.Query())
+	query, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	n, err := usageDays(query)
 	if err != nil {
 		return err
 	}
