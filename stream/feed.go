@@ -22,7 +22,7 @@ type feed struct {
 	gone   chan struct{} // closed at the end; nil where nobody waits for it
 
 	mu      sync.Mutex // after any reply's
-	running bool       // run is under way
+	running bool       // run is under way, or the feed is yet to be opened
 	woken   bool       // something happened since it looked
 	news    bool       // something may have been stored since it looked
 	left    bool       // the stream has ended, or is about to
@@ -61,6 +61,7 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer,
 	f := &feed{
 		hub: h, viewer: viewer, encode: encode, asides: asides{beat: time.Now()},
 		woken: true, news: true, known: make(map[int64]bool),
+		running: true, // the replies that begin follows wake it before it has a connection
 	}
 	err := f.begin(r.Context(), lastID)
 	if err == nil {
@@ -75,6 +76,9 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer,
 	h.config.Metrics.Opened(true, lastID != "")
 	h.feeds.add(f)
 	h.audience.add(f)
+	f.mu.Lock()
+	f.running = false
+	f.mu.Unlock()
 	h.catchUp(f)
 	f.wake(false)
 	stay(r.Context(), f.gone, f.leave)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -184,6 +185,46 @@ func TestAFeedJoinsTheRepliesThatRun(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		close(words)
+	})
+}
+
+// A reply goes on while a feed that follows it is being opened: reading where the
+// client stands in the others takes a while.
+func TestAFeedOpensUnderTokens(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r := start(t, db, backend(func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+			for p.Message == "without end" {
+				if err := each(stream.Chunk{Text: "x"}); err != nil {
+					return err
+				}
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(50 * time.Microsecond):
+				}
+			}
+			return each(stream.Chunk{Done: true})
+		}))
+		last := "0"
+		running := r.send(t, user, chat, "without end").Reply.ID
+		last += fmt.Sprintf("~%d.1-0", running)
+		for range 10 {
+			id := r.send(t, user, 0, "at once").Reply.ID
+			r.await(t, user, id)
+			last += fmt.Sprintf("~%d.1-0", id)
+		}
+		for range 20 {
+			f := r.feed(t, user, last)
+			if f.response.StatusCode != http.StatusOK {
+				t.Fatalf("the feed is answered with %s", f.response.Status)
+			}
+			told(t, f, 1)
+			f.response.Body.Close()
+		}
+		if _, err := r.Stop(t.Context(), user, running); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
