@@ -305,8 +305,11 @@ func (f *feed) appendStored(b []byte) []byte {
 			}
 		}
 		f.stand(e.Seq)
-		if e.Kind == models.EventReply {
+		switch e.Kind {
+		case models.EventReply:
 			continue
+		case models.EventChatDeleted, models.EventMessagesDeleted:
+			f.drop(e.ChatID, e.MessageID)
 		}
 		if name, data, ok := f.encode(e); ok {
 			b = appendEvent(b, name, f.place(nil, eventID{}), data)
@@ -318,6 +321,19 @@ func (f *feed) appendStored(b []byte) []byte {
 		f.mu.Unlock()
 	}
 	return b
+}
+
+// drop lets go of the replies in a chat that came after a message: the client is
+// about to be told that they are gone. Those that were begun since then come with
+// events of their own, and are told from their start.
+func (f *feed) drop(chatID, after int64) {
+	for _, t := range f.tracks {
+		if start := &t.reply.start; start.ChatID == chatID && start.MessageID > after {
+			t.done = true
+			delete(f.known, start.MessageID)
+		}
+	}
+	f.unfollow(false)
 }
 
 // stand notes that the stored events up to seq were sent.
@@ -372,22 +388,4 @@ func (f *feed) appendStep(b []byte, t *track, s step) []byte {
 		b = appendEnding(b, f.place(nil, s.at), id, s.whole, *s.end)
 	}
 	return b
-}
-
-// place is where the feed stands once moved has come to id. A reply that is
-// done has no place.
-func (f *feed) place(moved *track, id eventID) *feedID {
-	f.at.places = f.at.places[:0]
-	for _, t := range f.tracks {
-		switch {
-		case t == moved:
-			f.at.places = append(f.at.places, place{t.reply.start.MessageID, id})
-		case t.done:
-		case t.begun:
-			f.at.places = append(f.at.places, place{t.reply.start.MessageID, eventID{attempt: t.attempt, offset: t.at}})
-		default:
-			f.at.places = append(f.at.places, place{messageID: t.reply.start.MessageID})
-		}
-	}
-	return &f.at
 }

@@ -228,6 +228,52 @@ func TestAFeedOpensUnderTokens(t *testing.T) {
 	})
 }
 
+// Who is told that what followed a message is gone forgets it all. A reply that it
+// had a part of, because it was followed before that event was read, is then told
+// from its start.
+func TestAFeedTellsDeletionsInOrder(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		words := make(chan string, 1)
+		r := start(t, db, backendOf(map[string]chan string{"hello": words, "hello again": words}))
+		first := r.send(t, user, chat, "hello")
+		if _, err := r.Stop(t.Context(), user, first.Reply.ID); err != nil {
+			t.Fatal(err)
+		}
+		_, before, err := db.EventBounds(t.Context(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words <- "so far"
+		second, err := r.Edit(t.Context(), models.Rewrite{UserID: user, MessageID: first.User.ID, Content: "hello again"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(kind string, message int64) string {
+			return fmt.Sprintf(`%s {"chat":%d,"message":%d}`, kind, chat, message)
+		}
+		want := []string{
+			change("message_updated", first.User.ID),
+			change("messages_deleted", first.User.ID),
+			change("chat_updated", 0),
+			fmt.Sprintf(`message_start {"chat_id":%d,"user_message_id":%d,"message_id":%d,"title":"hello"}`, chat, first.User.ID, second.Reply.ID),
+			fmt.Sprintf(`message_token {"message_id":%d,"text":"so far"}`, second.Reply.ID),
+		}
+		until(t, "the text is there", func() bool {
+			p, err := db.ReplyProgress(t.Context(), second.Reply.ID, 0)
+			return err == nil && p.Text == "so far"
+		})
+		for _, place := range []string{"", fmt.Sprintf("~%d", second.Reply.ID), fmt.Sprintf("~%d.1-3", second.Reply.ID)} {
+			f := r.feed(t, user, fmt.Sprint(before, place))
+			if diff := cmp.Diff(want, told(t, f, len(want))); diff != "" {
+				t.Errorf("from %d%s (-want +got):\n%s", before, place, diff)
+			}
+			f.response.Body.Close()
+		}
+		close(words)
+	})
+}
+
 func TestAFeedsIDsAreItsOwn(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)

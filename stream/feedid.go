@@ -31,6 +31,24 @@ func (id *feedID) append(b []byte) []byte {
 	return b
 }
 
+// place is where the feed stands once moved has come to id. A reply that is
+// done has no place.
+func (f *feed) place(moved *track, id eventID) *feedID {
+	f.at.places = f.at.places[:0]
+	for _, t := range f.tracks {
+		switch {
+		case t == moved:
+			f.at.places = append(f.at.places, place{t.reply.start.MessageID, id})
+		case t.done:
+		case t.begun:
+			f.at.places = append(f.at.places, place{t.reply.start.MessageID, eventID{attempt: t.attempt, offset: t.at}})
+		default:
+			f.at.places = append(f.at.places, place{messageID: t.reply.start.MessageID})
+		}
+	}
+	return &f.at
+}
+
 // parseFeedID reads what append wrote, and nothing else.
 func parseFeedID(s string) (feedID, error) {
 	head, rest, more := strings.Cut(s, "~")
