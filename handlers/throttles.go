@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"parley/auth"
@@ -73,8 +72,9 @@ func effective(l models.Limit, reset time.Duration) time.Duration {
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // limitOn is l for what it is about, which nobody can read out of the database.
+// Each part is quoted: what a client sent is never taken for two parts.
 func limitOn(l auth.Limit, about ...string) models.Limit {
-	sum := sha256.Sum256([]byte(strings.Join(about, "\n")))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", about))
 	return models.Limit{Key: hex.EncodeToString(sum[:]), Quota: l.Quota, Window: l.Window}
 }
 

@@ -107,6 +107,24 @@ func TestWrongPasswordsAreThrottled(t *testing.T) {
 	})
 }
 
+// What is no address is counted too, and never under what another one is: the
+// limits of an account and of its network are told apart whatever a stranger
+// sends.
+func TestNoAddressIsCountedAsAnother(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says(), limited(loginLimits))
+		s.signup("ann@example.com")
+		for i := range 5 {
+			// The account's address, and the network that its owner is in.
+			s.login(`ann@example.com\n203.0.113.7/32`, "a wrong one", from(fmt.Sprintf("198.51.100.%d", i)))
+		}
+		if got, want := s.login("ann@example.com", password, from("203.0.113.7")).told(), `200 "login";r=3`; got != want {
+			t.Errorf("the owner, from that network: %s, want %s", got, want)
+		}
+	})
+}
+
 // One network has only so many guesses, at however many accounts. Who is refused
 // for that uses nothing up of the account.
 func TestANetworkThatGuessesIsThrottled(t *testing.T) {
