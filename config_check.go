@@ -193,7 +193,6 @@ func (c *configuration) checkAdmin() {
 		email, err := auth.NormalizeEmail(c.AdminEmail)
 		if err != nil {
 			c.fault("ADMIN_EMAIL", "%q is not a mail address; write one such as admin@example.org", c.AdminEmail)
-			return
 		}
 		var refusal *auth.Refusal
 		if errors.As(auth.CheckPassword(c.AdminPassword, email), &refusal) {

@@ -309,6 +309,13 @@ func TestBadSettings(t *testing.T) {
 			[]string{"ADMIN_EMAIL=root", "ADMIN_PASSWORD=correct horse battery"},
 			[]string{`ADMIN_EMAIL: "root" is not a mail address; write one such as admin@example.org`},
 		},
+		"an administrator of whom nothing is right": {
+			[]string{"ADMIN_EMAIL=root", "ADMIN_PASSWORD=x7#kq"},
+			[]string{
+				`ADMIN_EMAIL: "root" is not a mail address; write one such as admin@example.org`,
+				`ADMIN_PASSWORD: The password needs at least 8 characters.`,
+			},
+		},
 		"an address of the metrics that is none": {
 			[]string{"METRICS_ADDR=9090"},
 			[]string{`METRICS_ADDR: "9090" is not an address to listen on; write one such as 127.0.0.1:9090, or :9090`},
