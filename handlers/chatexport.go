@@ -39,7 +39,7 @@ func (s *server) exportChat(w http.ResponseWriter, r *http.Request, caller auth.
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="parley-chat-%d.%s"`, id, ending))
 	w.WriteHeader(http.StatusOK)
-	file := newExportFile(w)
+	file := s.newExportFile(w, r, caller)
 	write(file, chat, messages)
 	if err := file.close(); err != nil {
 		// A file that breaks off must not look whole.

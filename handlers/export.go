@@ -36,7 +36,7 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, caller auth.Iden
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Disposition", `attachment; filename="parley-export.json"`)
 	w.WriteHeader(http.StatusOK)
-	file := newExportFile(w)
+	file := s.newExportFile(w, r, caller)
 	file.text(`{"exported_at":`)
 	file.value(timestamp(now()))
 	file.text(`,"account":`)
@@ -176,9 +176,13 @@ type exportFile struct {
 	err    error
 }
 
-func newExportFile(w http.ResponseWriter) *exportFile {
+// newExportFile begins the file that answers r. It breaks off where the caller is
+// signed out: a client that reads slowly must not learn what comes after that,
+// least of all what belongs to another one who got the same ids after a wipe.
+func (s *server) newExportFile(w http.ResponseWriter, r *http.Request, caller auth.Identity) *exportFile {
 	rc := http.NewResponseController(w)
-	return &exportFile{buffer: bufio.NewWriterSize(impatient{w, rc}, 32<<10), rc: rc}
+	may := func() error { return s.alive(r.Context(), caller) }
+	return &exportFile{buffer: bufio.NewWriterSize(impatient{w, rc, may}, 32<<10), rc: rc}
 }
 
 func (f *exportFile) text(s string) {
@@ -224,13 +228,18 @@ func (f *exportFile) close() error {
 	return f.err
 }
 
-// An impatient writer fails when one write takes too long.
+// An impatient writer fails when one write takes too long, or may not be. It asks
+// when what it writes has been read.
 type impatient struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	may func() error
 }
 
 func (i impatient) Write(p []byte) (int, error) {
+	if err := i.may(); err != nil {
+		return 0, err
+	}
 	if err := i.rc.SetWriteDeadline(time.Now().Add(exportStall)); err != nil {
 		return 0, err
 	}

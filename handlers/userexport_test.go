@@ -191,3 +191,31 @@ func TestAnExportThatFailsInTheMiddle(t *testing.T) {
 		}
 	})
 }
+
+// A file that is read slowly outlives the session that asked for it, and the
+// account too: after a wipe the ids in it are somebody else's.
+func TestAnExportEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says())
+		fill(t, db, s.signup("ann@example.com").ID, 1000, 32_000) // more than any socket keeps
+		for name, path := range map[string]string{"of the user": exportFile.path, "of a chat": "/api/v1/chats/1/export"} {
+			t.Run(name, func(t *testing.T) {
+				ann := s.accountOf(s.login("ann@example.com", password, nil))
+				res := s.open(call{method: "GET", path: path, token: ann.Access})
+				defer res.Body.Close()
+				head := make([]byte, 64<<10)
+				if _, err := io.ReadFull(res.Body, head); err != nil {
+					t.Fatal(err)
+				}
+				if a := s.do(call{method: "POST", path: "/api/v1/auth/logout", token: ann.Access}); a.status != 200 {
+					t.Fatalf("logout: %d %s", a.status, a.body)
+				}
+				rest, err := io.ReadAll(res.Body)
+				if !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Errorf("the file ends after %d bytes with %v, want an unexpected end", len(head)+len(rest), err)
+				}
+			})
+		}
+	})
+}
