@@ -70,6 +70,9 @@ func readBody(r *http.Request) ([]byte, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errBodyTimeout
 	}
+	if refused, ok := errors.AsType[bodyRefused](err); ok {
+		return nil, refused.error
+	}
 	return nil, malformed("The body could not be read to its end.")
 }
 

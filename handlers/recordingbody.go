@@ -46,7 +46,8 @@ func newTimedBody(w http.ResponseWriter, r *http.Request, within time.Duration) 
 	return timedBody{r.Body, http.NewResponseController(w), time.Now().Add(within)}
 }
 
-// Read fails with errBodyTimeout or errIncomplete; io.EOF is the end.
+// Read fails with errBodyTimeout, errIncomplete, or what refuses the caller; io.EOF
+// is the end.
 func (b timedBody) Read(p []byte) (int, error) {
 	deadline := time.Now().Add(stallTimeout)
 	if b.end.Before(deadline) {
@@ -60,6 +61,9 @@ func (b timedBody) Read(p []byte) (int, error) {
 		return n, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, errBodyTimeout
+	}
+	if refused, ok := errors.AsType[bodyRefused](err); ok {
+		return n, refused.error
 	}
 	return n, errIncomplete
 }

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -26,6 +27,9 @@ func (s *server) knowing(who func(*http.Request) (auth.Identity, error), h signe
 		caller, err := who(r)
 		if err != nil {
 			return err
+		}
+		if r.ContentLength != 0 {
+			r.Body = &callersBody{ReadCloser: r.Body, alive: func() error { return s.alive(r.Context(), caller) }, asked: time.Now()}
 		}
 		err = h(w, r, caller)
 		if errors.Is(err, models.ErrNotFound) {
@@ -73,6 +77,30 @@ func (s *server) alive(ctx context.Context, caller auth.Identity) error {
 	}
 	return err
 }
+
+// A callersBody is the body of a request whose caller is known. It may take its
+// time, and the caller be signed out meanwhile: then it fails, with a bodyRefused,
+// before what it says is done.
+type callersBody struct {
+	io.ReadCloser
+	alive func() error
+	asked time.Time
+}
+
+func (b *callersBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil && time.Since(b.asked) < time.Second {
+		return n, nil
+	}
+	if refused := b.alive(); refused != nil {
+		return 0, bodyRefused{refused}
+	}
+	b.asked = time.Now()
+	return n, err
+}
+
+// bodyRefused is why a callersBody is not read any further.
+type bodyRefused struct{ error }
 
 // bearerToken returns the token of the one Authorization header (RFC 6750,
 // section 2.1). With no header, or for another scheme, it is errNoToken.

@@ -57,10 +57,16 @@ func connect(t *testing.T, api http.Handler) net.Conn {
 // exchange writes a request as it stands and reads the answer.
 func exchange(t *testing.T, conn net.Conn, request string) answer {
 	t.Helper()
+	return exchangeOn(t, conn, bufio.NewReader(conn), request)
+}
+
+// exchangeOn is exchange on a connection of which something has been read.
+func exchangeOn(t *testing.T, conn net.Conn, answers *bufio.Reader, request string) answer {
+	t.Helper()
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	res, err := http.ReadResponse(answers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
