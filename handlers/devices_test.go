@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"parley/models"
 	"parley/models/modelstest"
+	"parley/stream"
 )
 
 // signIn begins a device session of an account that is there.
@@ -267,6 +269,35 @@ func TestTheAudit(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("entries by request (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Who waits for a whole reply and is signed out meanwhile does not get it.
+func TestAReplyEndsAfterItsSession(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		asked, release := make(chan struct{}), make(chan struct{})
+		s := start(t, db, backend(func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			close(asked)
+			<-release
+			return each(stream.Chunk{Text: "A secret.", Done: true, FinishReason: "stop"})
+		}))
+		ann := s.signup("ann@example.com")
+		got := make(chan answer)
+		go func() {
+			a, err := s.send(call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`, header: wantsJSON})
+			if err != nil {
+				t.Error(err)
+			}
+			got <- a
+		}()
+		<-asked
+		s.do(call{method: "POST", path: "/api/v1/auth/logout", token: ann.Access})
+		close(release)
+		want := signedOut("This device was signed out.")
+		if a := <-got; a.status != want.status || stable(a.body) != want.body {
+			t.Errorf("got %d %s, want %v", a.status, a.body, want)
 		}
 	})
 }

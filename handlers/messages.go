@@ -206,6 +206,10 @@ func (s *server) replyWhole(w http.ResponseWriter, r *http.Request, caller auth.
 	if err != nil {
 		return err
 	}
+	// A reply may take minutes: its caller may have been signed out meanwhile.
+	if err := s.alive(r.Context(), caller); err != nil {
+		return err
+	}
 	ex.Reply = message
 	return reply(w, http.StatusOK, encodeExchange(ex))
 }

@@ -139,6 +139,9 @@ func (s *server) sendSpeech(w http.ResponseWriter, r *http.Request, caller auth.
 	rc := http.NewResponseController(w)
 	begun := false
 	err := s.hub.Speak(r.Context(), stream.Speech{Text: text, Voice: wish.voice, Speed: wish.speed, Format: wish.Format}, func(audio []byte) error {
+		if err := s.alive(r.Context(), caller); err != nil {
+			return err
+		}
 		if !begun {
 			begun = true
 			begin()

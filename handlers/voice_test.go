@@ -124,3 +124,29 @@ func TestSpeechThatEndsEarly(t *testing.T) {
 		}
 	})
 }
+
+// Sound that is still being made is not for who has signed out meanwhile.
+func TestSpeechEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		release := make(chan struct{})
+		s := startVoiced(t, db, says("Fine."), listens(counted), speaks(func(_ context.Context, _ stream.Speech, each func([]byte) error) error {
+			if err := each([]byte("begin")); err != nil {
+				return err
+			}
+			<-release
+			return each([]byte("the rest"))
+		}))
+		ann := s.signup("ann@example.com")
+		body := s.open(call{method: "POST", path: "/api/v1/voice/speech", token: ann.Access, body: `{"text":"long"}`}).Body
+		defer body.Close()
+		if _, err := io.ReadFull(body, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		s.do(call{method: "POST", path: "/api/v1/auth/logout", token: ann.Access})
+		close(release)
+		if rest, err := io.ReadAll(body); len(rest) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("it ends with %q, %v, want an unexpected end", rest, err)
+		}
+	})
+}
