@@ -58,6 +58,7 @@ func TestFollow(t *testing.T) {
 			"an id and a semicolon": {call{path: path + "?last_event_id=1-6;audio=chunks", token: ann.Access}, invalid},
 			"no id, by query":       {call{path: path + "?last_event_id=1", token: ann.Access}, invalid},
 			"somebody else's":       {call{path: path, token: bob.Access}, forbidden},
+			"somebody else's words": {call{path: "/api/v1/messages/1/stream", token: bob.Access}, forbidden},
 			"a message of the user": {call{path: "/api/v1/messages/1/stream", token: ann.Access}, notFound},
 			"none":                  {call{path: "/api/v1/messages/3/stream", token: ann.Access}, notFound},
 			"without a token":       {call{path: path}, problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "").with("WWW-Authenticate", challenge)},

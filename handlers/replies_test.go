@@ -77,6 +77,7 @@ func TestStop(t *testing.T) {
 			want wanted
 		}{
 			"somebody else's reply":  {stop("2", bob.Access, ""), forbidden},
+			"somebody else's words":  {stop("1", bob.Access, ""), forbidden},
 			"what is no reply":       {stop("1", ann.Access, ""), notFound},
 			"none":                   {stop("4711", ann.Access, ""), notFound},
 			"without a token":        {stop("2", "", ""), problem(401, "missing_token", "Send an access token: Authorization: Bearer ...", "")},

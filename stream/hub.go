@@ -201,6 +201,12 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 		return r, err
 	}
 	p, err := h.db.ReplyProgress(ctx, messageID, 0)
+	if errors.Is(err, models.ErrNotFound) {
+		// What somebody said is no reply, and forbidden to all others.
+		if _, why := h.db.Message(ctx, userID, messageID); why != nil {
+			err = why
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
