@@ -95,6 +95,10 @@ func TestCreateChatUnderAKey(t *testing.T) {
 	})
 }
 
+// unreadableQuery is the answer to a query that cannot be read as a whole.
+var unreadableQuery = problem(400, "invalid_parameter", "In a query, % and ; that stand for themselves are written %25 and %3B.",
+	field("query", "invalid_parameter", "In a query, % and ; that stand for themselves are written %25 and %3B."))
+
 func TestChats(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
@@ -109,8 +113,6 @@ func TestChats(t *testing.T) {
 			field("limit", "invalid_parameter", "limit must be a number from 1 to 200."))
 		cursor := problem(400, "invalid_cursor", "cursor must be a next_cursor of this list.",
 			field("cursor", "invalid_cursor", "cursor must be a next_cursor of this list."))
-		query := problem(400, "invalid_parameter", "In a query, % and ; that stand for themselves are written %25 and %3B.",
-			field("query", "invalid_parameter", "In a query, % and ; that stand for themselves are written %25 and %3B."))
 		all := wanted{200, `{"chats":[` + chatBody(2, "Two", 2) + `,` + chatBody(3, "Three", 0) + `,` + chatBody(1, "One", 0) + `]}`, nil}
 		messages := `"messages":[{"id":1,"chat_id":2,"role":"user","content":"Hello","timestamp":"<time>","status":"complete"},` +
 			`{"id":2,"chat_id":2,"role":"assistant","content":"Good morning.","timestamp":"<time>","status":"complete",` +
@@ -129,8 +131,8 @@ func TestChats(t *testing.T) {
 			"a page too long":                         {list(ann.Access, "/api/v1/chats?limit=201"), limit},
 			"a page of words":                         {list(ann.Access, "/api/v1/chats/2/messages?limit=ten"), limit},
 			"a page of nothing":                       {list(ann.Access, "/api/v1/chats/2?limit="), limit},
-			"a search that cannot be read":            {list(ann.Access, "/api/v1/chats?q=100%"), query},
-			"a cursor that cannot be read":            {list(ann.Access, "/api/v1/chats/2/messages?limit=1;cursor=abc"), query},
+			"a search that cannot be read":            {list(ann.Access, "/api/v1/chats?q=100%"), unreadableQuery},
+			"a cursor that cannot be read":            {list(ann.Access, "/api/v1/chats/2/messages?limit=1;cursor=abc"), unreadableQuery},
 			"a cursor that is none":                   {list(ann.Access, "/api/v1/chats?cursor=abc%00"), cursor},
 			"a cursor of a chat list for messages":    {list(ann.Access, "/api/v1/chats/2/messages?cursor="+s.cursor(ann, "/api/v1/chats?limit=1")), cursor},
 			"a chat":                                  {list(ann.Access, "/api/v1/chats/2"), wanted{200, two + `,` + messages + `}`, nil}},

@@ -27,7 +27,7 @@ type recordingWish struct {
 // sendRecording answers POST /voice/messages. What is refused leaves nothing
 // behind; what is not can be asked for again by its upload_id.
 func (s *server) sendRecording(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
-	wish, err := wishOf(r.URL.Query())
+	wish, err := wishOf(r)
 	if err != nil {
 		return err
 	}
@@ -292,8 +292,12 @@ func (p *problem) mayPass() bool {
 		(p.retryAfter > 0 || p.status == http.StatusConflict || p.status == http.StatusInternalServerError)
 }
 
-// wishOf reads what the query of POST /voice/messages says.
-func wishOf(q url.Values) (recordingWish, error) {
+// wishOf reads what the query of r says of a recording, or of speech.
+func wishOf(r *http.Request) (recordingWish, error) {
+	q, err := parameters(r)
+	if err != nil {
+		return recordingWish{}, err
+	}
 	var chatID *int64
 	if q.Has("chat_id") {
 		id, err := strconv.ParseInt(q.Get("chat_id"), 10, 64)

@@ -135,6 +135,8 @@ func TestARecordingThatIsNone(t *testing.T) {
 			"more than may be":           {raw(ann, "", wav(25<<20+1)), problem(413, "recording_too_large", "A recording may have 25 MiB at most.", "")},
 			"a format that is not known": {raw(ann, "?format=flac", wav(60)), problem(400, "invalid_format", "format must be one of webm, mp3, wav, ogg.", field("format", "invalid_format", "format must be one of webm, mp3, wav, ogg."))},
 			"a speed that is none":       {raw(ann, "?speed=fast", wav(60)), problem(400, "invalid_speed", "speed must be a number from 0.25 to 4.", field("speed", "invalid_speed", "speed must be a number from 0.25 to 4."))},
+			"a query cut in two":         {raw(ann, "?chat_id=7%", wav(60)), unreadableQuery},
+			"a query with a semicolon":   {raw(ann, "?format=wav;chat_id=7", wav(60)), unreadableQuery},
 			"somebody else's chat":       {raw(ann, "?chat_id=1", wav(60)), problem(403, "forbidden", "This belongs to someone else.", "")},
 			"a chat that is not there":   {raw(ann, "?chat_id=99", wav(60)), problem(404, "not_found", "There is no such thing.", "")},
 			"JSON for that chat":         {asJSON(`{"chat_id":1,"audio":"` + base64.StdEncoding.EncodeToString(wav(60)) + `"}`), problem(403, "forbidden", "This belongs to someone else.", "")},

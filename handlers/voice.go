@@ -93,7 +93,7 @@ func (s *server) speakMessage(w http.ResponseWriter, r *http.Request, caller aut
 	if err != nil {
 		return err
 	}
-	wish, err := wishOf(r.URL.Query())
+	wish, err := wishOf(r)
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,7 @@ func TestSpeech(t *testing.T) {
 			"a service that is down":     {say(`{"text":"down"}`), problem(503, "voice_unavailable", "What hears and speaks for this service does not answer at the moment. Try again soon.", "")},
 			"a script that is not known": {say(`{"text":"汉字"}`), problem(422, "voice_refused", "What hears and speaks for this service cannot do this: it knows no such voice, format or script, or it is too long.", "")},
 			"marks without words":        {say(`{"text":"***"}`), problem(422, "nothing_to_say", "There are no words in this text.", "")},
+			"a query cut in two":         {audio("2", "?voice=slt%"), unreadableQuery},
 			"somebody else's message":    {call{method: "GET", path: "/api/v1/messages/2/audio", token: bob.Access}, problem(403, "forbidden", "This belongs to someone else.", "")},
 			"a message that is not":      {audio("99", ""), problem(404, "not_found", "There is no such thing.", "")},
 		} {
