@@ -121,11 +121,9 @@ func (t *try) transcribe() (text string, err error) {
 			err = &stream.BackendError{Code: stream.CodeVoiceError, Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 		}
 	}()
-	rest := reader{try: t}
+	rest := reader{try: t, leave: func() {}}
 	text, err = t.config.Transcriber.Transcribe(t.ctx, t.upload.Format, "", rest.next)
-	if rest.last != nil {
-		rest.last.Stop()
-	}
+	rest.leave()
 	if rest.err != nil {
 		return "", rest.err
 	}
@@ -145,9 +143,9 @@ func (t *try) transcribe() (text string, err error) {
 type reader struct {
 	*try
 
-	at   int64
-	err  error       // why it cannot be read
-	last *time.Timer // runs from the end of the recording on
+	at    int64
+	err   error  // why it cannot be read
+	leave func() // ends what attend began
 }
 
 // next returns the following piece, as soon as it has arrived, and io.EOF at the
@@ -171,9 +169,8 @@ func (r *reader) next(ctx context.Context) ([]byte, error) {
 			return piece, nil
 		}
 		if u.Whole {
-			if r.last == nil {
-				r.last = time.AfterFunc(r.config.Patience, func() { r.cancel(errPatience) })
-			}
+			r.leave()
+			r.leave = r.attend(u.Fence)
 			return nil, io.EOF
 		}
 		select {
@@ -185,6 +182,40 @@ func (r *reader) next(ctx context.Context) ([]byte, error) {
 		case <-r.woken:
 		case <-poll.C:
 		}
+	}
+}
+
+// attend looks after the try while the Transcriber has all of the recording, of
+// which nothing is read any more: it ends the try when the recording is gone, or
+// somebody else's, or the transcript takes too long. It goes on until leave, which
+// waits for its end, is called.
+func (t *try) attend(fence int64) (leave func()) {
+	ctx, stop := context.WithTimeout(t.ctx, t.config.Patience)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		look := time.NewTicker(t.config.AdoptEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					t.cancel(errPatience)
+				}
+				return
+			case <-t.woken:
+			case <-look.C:
+			}
+			_, _, err := t.db.UploadPiece(ctx, t.upload.ID, fence, MaxBytes)
+			if errors.Is(err, models.ErrStaleOwner) {
+				t.cancel(err)
+				return
+			}
+		}
+	}()
+	return func() {
+		stop()
+		<-done
 	}
 }
 

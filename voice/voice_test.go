@@ -292,6 +292,43 @@ func TestARecordingThatPauses(t *testing.T) {
 	})
 }
 
+// What is deleted is not transcribed any longer, on whatever replica that is, and
+// who waits for it is told.
+func TestARecordingThatIsDeleted(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		began, ended := make(chan struct{}, 2), make(chan error, 2)
+		r := open(t, db, hears(func(ctx context.Context, next func(context.Context) ([]byte, error)) (string, error) {
+			if _, err := whole(ctx, next); err != nil {
+				return "", err
+			}
+			began <- struct{}{}
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return "", ctx.Err()
+		}), voice.Config{AdoptEvery: 5 * time.Millisecond})
+		elsewhere := open(t, db, hears(whole), voice.Config{})
+		for name, drop := range map[string]func(context.Context, int64, int64) error{"here": r.Drop, "elsewhere": elsewhere.Drop} {
+			u := r.begin(t, recording(1000))
+			told := make(chan error)
+			go func() {
+				_, err := r.finish(t, u)
+				told <- err
+			}()
+			<-began
+			if err := drop(t.Context(), r.userID, u.ID); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; !errors.Is(err, models.ErrStaleOwner) {
+				t.Errorf("%s: the transcription ended with %v", name, err)
+			}
+			if err := <-told; !errors.Is(err, models.ErrNotFound) {
+				t.Errorf("%s: got %v, want %v", name, err, models.ErrNotFound)
+			}
+		}
+	})
+}
+
 // Where there is no place, a recording is heard when it is whole and there is one;
 // and if there is none for long, its client is told so.
 func TestRecordingsWaitForAPlace(t *testing.T) {
