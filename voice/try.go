@@ -272,7 +272,9 @@ func (t *try) conclude(text string, err error) {
 		t.log.Warn("a recording came to nothing", "upload_id", t.upload.ID, "code", codeOf(err), "err", err)
 		stored = t.end(models.UploadEnd{Transcript: text, Failure: codeOf(err)})
 	}
-	if stored != nil && !errors.Is(stored, models.ErrStaleOwner) {
+	if errors.Is(stored, models.ErrStaleOwner) {
+		t.err = nil // what comes of it is somebody else's to say
+	} else if stored != nil {
 		t.log.Warn("a recording is left for whoever completes it", "upload_id", t.upload.ID, "err", stored)
 	}
 }

@@ -329,6 +329,36 @@ func TestARecordingThatIsDeleted(t *testing.T) {
 	})
 }
 
+// A try that fails once the recording is another replica's says nothing of it: who
+// waits here learns what became of it there.
+func TestATryThatFailsAfterItWasTakenOver(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		for name, late := range map[string]struct {
+			text string
+			err  error
+		}{
+			"the service fails": {"", &stream.BackendError{Code: stream.CodeVoiceTimeout, Retryable: true, Err: io.ErrNoProgress}},
+			"nothing is heard":  {"", nil},
+		} {
+			tries := 0
+			r := open(t, db, hears(func(ctx context.Context, next func(context.Context) ([]byte, error)) (string, error) {
+				text, err := whole(ctx, next)
+				if tries++; tries > 1 {
+					return text, err
+				}
+				if _, err := db.Bun().NewRaw("UPDATE uploads SET fence = fence + 1, owner = ''").Exec(ctx); err != nil {
+					t.Error(err)
+				}
+				return late.text, late.err
+			}), voice.Config{AdoptEvery: time.Hour})
+			if text, err := r.finish(t, r.begin(t, recording(1000))); text != "1000 bytes" || err != nil {
+				t.Errorf("%s: got %q, %v", name, text, err)
+			}
+		}
+	})
+}
+
 // Where there is no place, a recording is heard when it is whole and there is one;
 // and if there is none for long, its client is told so.
 func TestRecordingsWaitForAPlace(t *testing.T) {
