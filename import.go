@@ -5,6 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
 	"time"
 
 	"parley/auth"
@@ -55,12 +60,22 @@ func runImport(ctx context.Context, p process, o importer.Options) (err error) {
 	if err := c.need("DATABASE_URL", "DATABASE_MAX_CONNS", "MIGRATE_ON_START"); err != nil {
 		return err
 	}
+	migrate := c.MigrateOnStart && !o.DryRun
+	if o.DryRun && c.isUnmade() {
+		folder, err := os.MkdirTemp("", "parley-import-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(folder) //nolint:errcheck // the system's to clean, then
+		c.DatabaseURL = "sqlite://" + url.PathEscape(filepath.Join(folder, "parley.db"))
+		migrate, p.stderr = true, io.Discard // that file is not what was asked about
+	}
 	db, err := open(ctx, &c.Config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := prepareImport(ctx, p, db, c.MigrateOnStart && !o.DryRun); err != nil {
+	if err := prepareImport(ctx, p, db, migrate); err != nil {
 		return err
 	}
 
@@ -84,6 +99,19 @@ func runImport(ctx context.Context, p process, o importer.Options) (err error) {
 		err = errors.Join(err, fmt.Errorf("what came over stays (%s); the same command goes on from there", report.Progress()))
 	}
 	return err
+}
+
+// isUnmade reports whether the database is an SQLite file that the first start, or
+// import, is still to make. A dry run leaves it so, and compares with one that is
+// made elsewhere.
+func (c *Config) isUnmade() bool {
+	path, ok := c.sqlitePath()
+	if !ok {
+		return false
+	}
+	_, file := os.Stat(path)
+	_, folder := os.Stat(filepath.Dir(path))
+	return errors.Is(file, fs.ErrNotExist) && folder == nil
 }
 
 // prepareImport sees to it that the database has its tables: where migrate is

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"database/sql"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -81,6 +82,20 @@ func TestAnImportedUserSignsInAndFindsTheChats(t *testing.T) {
 	})
 }
 
+// Whoever moves in tries that before anything else has run here.
+func TestADryRunBeforeTheFirstStartMakesNoFile(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	dry := run(t, []string{"DATABASE_URL=sqlite://" + folder + "/parley.db"}, "import", "--dry-run", "--from", amandaFile(t))
+	want := strings.Replace(importReport, "BROUGHT OVER", "WOULD COME OVER", 1)
+	if diff := cmp.Diff(strings.Fields(dry.Stdout), strings.Fields(want)); diff != "" || dry.Code != 0 || dry.Stderr != "" {
+		t.Errorf("got %+v; but for white space (-got +want):\n%s", dry, diff)
+	}
+	if left, err := os.ReadDir(folder); len(left) > 0 || err != nil {
+		t.Errorf("it leaves %v (%v)", left, err)
+	}
+}
+
 func TestImportsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	settings := []string{"DATABASE_URL=" + modelstest.URL(t, models.SQLite)}
@@ -109,7 +124,7 @@ func TestImportsThatCannotBe(t *testing.T) {
 			ended{1, "", "parley: DATABASE_URL: N migrations are pending; parley migrate up applies them\n"},
 		},
 		"tried on a database without tables": {
-			[]string{"DATABASE_URL=" + modelstest.EmptyURL(t, models.SQLite)},
+			[]string{"DATABASE_URL=" + modelstest.EmptyURL(t, models.Postgres)},
 			[]string{"--from", from, "--dry-run"},
 			ended{1, "", "parley: DATABASE_URL: N migrations are pending; parley migrate up applies them\n"},
 		},
