@@ -119,7 +119,7 @@ func (h *Hub) read(ctx context.Context, rs []*reply, whole bool) {
 		p, found := progress[id]
 		switch {
 		case !found:
-			r.finish(ending{status: "failed", code: codeChatDeleted})
+			r.finish(h.gone(ctx, r))
 			r.endSpeech(models.SpeechFailed)
 			h.drop(r)
 		case p.Message.Attempt != attempts[id] && from[id] > 0:
@@ -135,6 +135,15 @@ func (h *Hub) read(ctx context.Context, rs []*reply, whole bool) {
 	if again != nil {
 		h.read(ctx, again, true)
 	}
+}
+
+// gone is how a reply ends that there is no more: with its chat, or alone, where
+// the chat has gone on from an earlier message.
+func (h *Hub) gone(ctx context.Context, r *reply) ending {
+	if _, err := h.db.Chat(ctx, r.start.userID, r.start.ChatID); isGone(err) {
+		return ending{status: models.StatusFailed, code: codeChatDeleted}
+	}
+	return ending{status: models.StatusFailed, code: codeMessageDeleted}
 }
 
 // forgotten drops a reply that is written elsewhere and that nobody reads.

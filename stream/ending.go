@@ -21,12 +21,14 @@ var failures = map[string]struct {
 	CodeBackendBusy:        {"The AI service has no room at the moment. Send again in a moment.", true},
 	CodeBackendError:       {"The AI service broke off. What it said so far is kept; send again to go on.", true},
 	codeChatDeleted:        {"The chat was deleted.", false},
+	codeMessageDeleted:     {"The message was deleted: the chat goes on without it.", false},
 	codeInternal:           {"Something went wrong on our side. What was said so far is kept.", true},
 }
 
 const (
-	codeChatDeleted = "chat_deleted"
-	codeInternal    = "internal_error"
+	codeChatDeleted    = "chat_deleted"
+	codeMessageDeleted = "message_deleted"
+	codeInternal       = "internal_error"
 )
 
 // endingOf tells how a stored reply ended.

@@ -449,6 +449,25 @@ func TestADeletedChatEndsItsReply(t *testing.T) {
 	})
 }
 
+// Who follows elsewhere a reply that another one takes the place of, or that an
+// edit drops, may hear of that before its end. It is not told that its chat is gone.
+func TestAReplyThatWasDroppedFromItsChat(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r, elsewhere := start(t, db, steps(nil)), start(t, db, says())
+		ex := r.send(t, user, chat, "hello")
+		follow := elsewhere.open(t, user, ex.Reply.ID, "")
+		if _, err := db.Bun().NewRaw("DELETE FROM messages WHERE id = ?", ex.Reply.ID).Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		events := follow.all()
+		last := events[len(events)-1]
+		if last.name != "error" || field[string](t, last, "code") != "message_deleted" {
+			t.Errorf("it ends with %+v", last)
+		}
+	})
+}
+
 // A stream outlives the deadline of each of its writes.
 func TestAStreamHasNoTimeLimit(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
