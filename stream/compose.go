@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -104,12 +105,16 @@ func (c *composition) take(chunk Chunk) error {
 	}
 	if chunk.Done {
 		if chunk.FinishReason != "" {
-			c.ending.finishReason = chunk.FinishReason
+			c.ending.finishReason = strings.ToValidUTF8(chunk.FinishReason[:min(len(chunk.FinishReason), maxReason)], "")
 		}
 		c.ending.usage = c.hub.counted(chunk.Usage)
 	}
 	return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes)
 }
+
+// maxReason bounds in bytes what a backend says of why it ended: a word, kept with
+// the message and sent with it each time.
+const maxReason = 64
 
 // note counts a piece of text that came then.
 func (c *composition) note(now time.Time) {

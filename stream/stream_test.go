@@ -468,6 +468,21 @@ func TestAReplyThatWasDroppedFromItsChat(t *testing.T) {
 	})
 }
 
+// A backend's reason is a word. One that is a book is not sent with every list of
+// messages.
+func TestAReasonIsShort(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r := start(t, db, backend(func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			return each(stream.Chunk{Text: "Fine.", Done: true, FinishReason: "x" + strings.Repeat("é", 1<<20)})
+		}))
+		m := r.await(t, user, r.send(t, user, chat, "hello").Reply.ID)
+		if got, want := m.FinishReason, "x"+strings.Repeat("é", 31); got == nil || *got != want {
+			t.Errorf("got %.80q, want %q", *got, want)
+		}
+	})
+}
+
 // A stream outlives the deadline of each of its writes.
 func TestAStreamHasNoTimeLimit(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
