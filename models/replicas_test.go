@@ -226,7 +226,7 @@ func TestAReplicaFindsWhatItOwns(t *testing.T) {
 			must(t, err)
 			return got
 		}
-		want := models.Owned{MessageID: ex.Reply.ID, Fence: 1, StartedAt: ex.Reply.CreatedAt}
+		want := models.Owned{MessageID: ex.Reply.ID, Fence: 1}
 		wantEqual(t, owned(true), []models.Owned{want})
 		wantEqual(t, owned(false), []models.Owned(nil))
 

@@ -13,7 +13,6 @@ type Owned struct {
 	Fence         int
 	StopRequested bool
 	Watched       bool // somebody follows it on another replica
-	StartedAt     time.Time
 }
 
 // OwnedReplies returns the replies that the database has under a replica's
@@ -21,7 +20,7 @@ type Owned struct {
 func (d *DB) OwnedReplies(ctx context.Context, owner string, all bool) ([]Owned, error) {
 	var rs []Owned
 	err := d.read.NewRaw(`SELECT message_id, fence, stop_requested_at IS NOT NULL AS stop_requested,
-			COALESCE(watched_until > ?, FALSE) AS watched, started_at
+			COALESCE(watched_until > ?, FALSE) AS watched
 		FROM replies WHERE owner = ? AND (? OR stop_requested_at IS NOT NULL OR watched_until > ?)`,
 		d.clock(0), owner, all, d.clock(0)).Scan(ctx, &rs)
 	return rs, classify(ctx, err)

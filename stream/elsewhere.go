@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -224,8 +225,8 @@ const inspectAll = 5 * time.Second
 
 // inspect does what others want of the replies that this replica writes. Now
 // and then it compares them all with those that the database has under this
-// replica's name: one that was deleted is ended; one that is not known here
-// (the commit's answer got lost) is let go of.
+// replica's name: one that was deleted is ended; one that is not written here
+// (the commit's answer got lost) is let go of, also if it is followed here.
 func (h *Hub) inspect(ctx context.Context, all bool) error {
 	began := time.Now()
 	all = all || began.Sub(h.inspected) >= inspectAll
@@ -237,13 +238,14 @@ func (h *Hub) inspect(ctx context.Context, all bool) error {
 	known := make(map[int64]bool, len(owned))
 	for _, o := range owned {
 		known[o.MessageID] = true
-		r := h.lookup(o.MessageID)
-		switch {
-		case r == nil && began.Sub(o.StartedAt) > 2*storing:
-			if err := h.db.ReleaseReply(ctx, o.MessageID, o.Fence, h.config.Replica); err != nil {
+		if !h.writes(o.MessageID, o.Fence) {
+			if err := h.giveUp(ctx, o); err != nil {
 				return err
 			}
-		case r == nil:
+			continue
+		}
+		switch r := h.lookup(o.MessageID); {
+		case r == nil: // it is being stored, or has ended
 		case o.StopRequested:
 			r.stopWriting(errStopped)
 		case o.Watched:
@@ -260,6 +262,16 @@ func (h *Hub) inspect(ctx context.Context, all bool) error {
 		}
 	}
 	return nil
+}
+
+// giveUp lets go of a reply that this replica does not write, unless that has
+// ended, or has another owner by now.
+func (h *Hub) giveUp(ctx context.Context, o models.Owned) error {
+	err := h.db.ReleaseReply(ctx, o.MessageID, o.Fence, h.config.Replica)
+	if errors.Is(err, models.ErrNotFound) || errors.Is(err, models.ErrStaleOwner) {
+		return nil
+	}
+	return err
 }
 
 // goOn has this replica write a reply that it has taken over.

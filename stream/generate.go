@@ -91,6 +91,9 @@ func (h *Hub) begin(cl claim) *composition {
 		c.under = context.Background()
 	}
 	c.ctx, c.cancel = context.WithCancelCause(c.under)
+	h.mu.Lock()
+	h.begun[cl.start.MessageID] = c
+	h.mu.Unlock()
 	h.writers.Add(1)
 	if cl.opens {
 		go c.run(nil)
@@ -112,6 +115,17 @@ func (h *Hub) begin(cl claim) *composition {
 // abandon ends a composition whose reply was not stored.
 func (c *composition) abandon() {
 	c.cancel(errReleased)
+	c.hub.mu.Lock()
+	c.settle()
+	c.hub.mu.Unlock()
+}
+
+// settle says that it is known whether the reply is stored. Where that was taken
+// back, its id may be another one's by then. Hub.mu is held.
+func (c *composition) settle() {
+	if id := c.start.MessageID; c.hub.begun[id] == c {
+		delete(c.hub.begun, id)
+	}
 	close(c.settled)
 }
 
@@ -152,7 +166,7 @@ func (h *Hub) write(c *composition) {
 		c.cancel(errStopped)
 	}
 	c.reply = r
-	close(c.settled)
+	c.settle()
 }
 
 // run has the reply written and stores how it ended: by err, if that is not nil.

@@ -41,9 +41,10 @@ type Hub struct {
 
 	mu      sync.Mutex // before any reply's
 	replies map[int64]*reply
-	ended   map[int64]*reply // that are read still
-	closed  bool             // the replies that run have been let go of
-	closing chan struct{}    // closed with it
+	begun   map[int64]*composition // of replies that are being stored
+	ended   map[int64]*reply       // that are read still
+	closed  bool                   // the replies that run have been let go of
+	closing chan struct{}          // closed with it
 
 	stale chan struct{} // there is something to read of a reply that is written elsewhere
 	free  chan struct{} // another replica let go of replies
@@ -64,6 +65,7 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 	h := &Hub{
 		db: db, backend: backend, config: config, log: log,
 		replies: make(map[int64]*reply),
+		begun:   make(map[int64]*composition),
 		ended:   make(map[int64]*reply),
 		closing: make(chan struct{}),
 		stale:   make(chan struct{}, 1),
@@ -171,6 +173,23 @@ func (h *Hub) lookup(messageID int64) *reply {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.replies[messageID]
+}
+
+// writes reports whether this replica writes the reply as that owner, or is
+// about to: before it is stored it is known here.
+func (h *Hub) writes(messageID int64, fence int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.begun[messageID] != nil {
+		return true
+	}
+	r := h.replies[messageID]
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fence == fence
 }
 
 // all returns the replies that are as is says: written here, or elsewhere.

@@ -278,3 +278,23 @@ func TestAReplyThatNobodyWrites(t *testing.T) {
 		}
 	})
 }
+
+// The same where the replica that is to write it lives, and a client who asked for
+// the reply again follows it there.
+func TestAReplyOfAReplicaThatDoesNotKnow(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r := start(t, db, says("found"))
+		ex, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, ChatID: chat, Content: "hello", Owner: r.Replica()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tr transcript
+		for _, e := range r.open(t, user, ex.Reply.ID, "").all() {
+			tr.take(t, e)
+		}
+		if tr.text != "found" || tr.ending.name != "message_complete" {
+			t.Errorf("got %q, %s", tr.text, tr.ending.name)
+		}
+	})
+}
