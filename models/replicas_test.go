@@ -244,6 +244,26 @@ func TestAReplicaFindsWhatItOwns(t *testing.T) {
 	})
 }
 
+// Two who lock some of the same replies, one to save them and one to watch them,
+// would each wait for the other if neither came first.
+func TestWatchingWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	db := modelstest.New(t, models.Postgres)
+	chat := newChat(t, db)
+	saved := send(t, db, chat, "question").Reply.ID
+	another, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: chat.UserID, Content: "another", Owner: "replica-1"})
+	must(t, err)
+	tx, err := db.Bun().BeginTx(t.Context(), nil)
+	must(t, err)
+	defer tx.Rollback() //nolint:errcheck // nothing is to be kept
+	_, err = tx.NewRaw("UPDATE replies SET saved_bytes = 1 WHERE message_id = ?", saved).Exec(t.Context())
+	must(t, err)
+	must(t, db.WatchReplies(t.Context(), []int64{saved, another.Reply.ID}, time.Hour))
+	owned, err := db.OwnedReplies(t.Context(), "replica-1", false)
+	must(t, err)
+	wantEqual(t, owned, []models.Owned{{MessageID: another.Reply.ID, Fence: 1, Watched: true}})
+}
+
 func TestWhatHasNoEffectAnyMoreIsPurged(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {

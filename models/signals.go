@@ -35,12 +35,19 @@ func (d *DB) RequestStop(ctx context.Context, messageID int64) error {
 }
 
 // WatchReplies asks whoever writes these replies to save them often, for so
-// long from here on.
+// long from here on. It is to be asked again before that: a reply that somebody
+// is changing at this moment may be left out.
 func (d *DB) WatchReplies(ctx context.Context, messageIDs []int64, lasting time.Duration) error {
 	if len(messageIDs) == 0 {
 		return nil
 	}
-	_, err := d.write.NewRaw("UPDATE replies SET watched_until = ? WHERE message_id IN (?)",
+	which := "?1"
+	if d.dialect == Postgres {
+		// Others who lock several replies, to save their texts or to watch some of
+		// the same, do so in an order of their own: nobody is waited for.
+		which = "SELECT message_id FROM replies WHERE message_id IN (?1) FOR NO KEY UPDATE SKIP LOCKED"
+	}
+	_, err := d.write.NewRaw("UPDATE replies SET watched_until = ?0 WHERE message_id IN ("+which+")",
 		d.clock(lasting), bun.List(messageIDs)).Exec(ctx)
 	return classify(ctx, err)
 }
