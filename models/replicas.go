@@ -176,11 +176,25 @@ func readTaken(ctx context.Context, tx bun.Tx, charges []charge) ([]TakenReply, 
 	return taken, nil
 }
 
-// ReleaseReply gives up a reply, for another replica to take at once: what its
-// owner has used is counted then. Errors as of FinishReply.
+// ReleaseReply gives up a reply of which all is saved that was sent, for another
+// replica to take at once: what its owner has used is counted then. Errors as of
+// FinishReply.
 func (d *DB) ReleaseReply(ctx context.Context, messageID int64, fence int, owner string) error {
-	res, err := d.write.NewRaw("UPDATE replies SET owner = '' WHERE message_id = ? AND fence = ? AND owner = ?",
-		messageID, fence, owner).Exec(ctx)
+	return d.handOver(ctx, messageID, fence, owner, "")
+}
+
+// nobody is an owner that no replica is: a dead one.
+const nobody = "nobody"
+
+// DisownReply gives up a reply of which more may have been sent than is saved, for
+// another replica to take as one of a dead owner. Errors as of FinishReply.
+func (d *DB) DisownReply(ctx context.Context, messageID int64, fence int, owner string) error {
+	return d.handOver(ctx, messageID, fence, owner, nobody)
+}
+
+func (d *DB) handOver(ctx context.Context, messageID int64, fence int, from, to string) error {
+	res, err := d.write.NewRaw("UPDATE replies SET owner = ? WHERE message_id = ? AND fence = ? AND owner = ?",
+		to, messageID, fence, from).Exec(ctx)
 	return d.whyNotReply(ctx, messageID, classify(ctx, changed(res, err)))
 }
 

@@ -43,7 +43,8 @@ func TestAReplyIsAnOrphanWithoutALiveOwner(t *testing.T) {
 			{"back", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
 			{"removed", func() error { return db.RemoveReplica(t.Context(), "replica-1") }, orphan},
 			{"back again", func() error { return db.RenewReplica(t.Context(), "replica-1", time.Hour) }, none},
-			{"released", func() error { return db.ReleaseReply(t.Context(), reply, 1, "replica-1") }, orphan},
+			{"disowned", func() error { return db.DisownReply(t.Context(), reply, 1, "replica-1") }, orphan},
+			{"released", func() error { return db.ReleaseReply(t.Context(), reply, 1, ownerOf(t, db, reply)) }, orphan},
 		}
 		for _, step := range steps {
 			must(t, step.do())
@@ -57,6 +58,7 @@ func TestAReplyIsAnOrphanWithoutALiveOwner(t *testing.T) {
 			MessageID: reply, ChatID: chat.ID, UserID: chat.UserID, UserMessageID: ex.User.ID,
 			Fence: 1, SavedBytes: 9, StartedAt: ex.Reply.CreatedAt,
 		}})
+		wantError(t, db.DisownReply(t.Context(), reply, 1, "replica-1"), models.ErrStaleOwner)
 		wantError(t, db.ReleaseReply(t.Context(), reply, 1, "replica-1"), models.ErrStaleOwner)
 		wantError(t, db.ReleaseReply(t.Context(), reply, 2, ""), models.ErrStaleOwner)
 		wantError(t, db.ReleaseReply(t.Context(), reply+1, 1, "replica-1"), models.ErrNotFound)

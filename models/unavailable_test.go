@@ -161,6 +161,7 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 		_, err := db.Edit(ctx, models.Rewrite{UserID: 1, MessageID: 1, Content: "text"})
 		return err
 	},
+	"DisownReply":    func(ctx context.Context, db *models.DB) error { return db.DisownReply(ctx, 1, 1, "me") },
 	"ReleaseReply":   func(ctx context.Context, db *models.DB) error { return db.ReleaseReply(ctx, 1, 1, "me") },
 	"RenewReplica":   func(ctx context.Context, db *models.DB) error { return db.RenewReplica(ctx, "me", time.Minute) },
 	"RemoveReplica":  func(ctx context.Context, db *models.DB) error { return db.RemoveReplica(ctx, "me") },

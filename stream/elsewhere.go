@@ -267,7 +267,11 @@ func (h *Hub) inspect(ctx context.Context, all bool) error {
 // giveUp lets go of a reply that this replica does not write, unless that has
 // ended, or has another owner by now.
 func (h *Hub) giveUp(ctx context.Context, o models.Owned) error {
-	err := h.db.ReleaseReply(ctx, o.MessageID, o.Fence, h.config.Replica)
+	give := h.db.ReleaseReply
+	if o.Fence > 1 {
+		give = h.db.DisownReply // the owner before has sent text, and may have died
+	}
+	err := give(ctx, o.MessageID, o.Fence, h.config.Replica)
 	if errors.Is(err, models.ErrNotFound) || errors.Is(err, models.ErrStaleOwner) {
 		return nil
 	}

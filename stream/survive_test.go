@@ -148,6 +148,35 @@ func TestATakenOverReplyEndsShort(t *testing.T) {
 	}
 }
 
+// A replica takes over the reply of one that died, and does not learn that it did:
+// the answer of the commit got lost. Who writes it then does not take what is saved
+// for all that was sent.
+func TestATakenOverReplyThatNobodyWrites(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, id, lastID, tr := die(t, db)
+		second := start(t, db, backend(func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			return errors.Join(each(stream.Chunk{Text: "That is all there is to tell.", Continued: true}), each(stream.Chunk{Done: true}))
+		}))
+		var orphans []models.RunningReply
+		until(t, "the replica is taken for dead", func() bool {
+			var err error
+			if orphans, err = db.OrphanedReplies(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			return len(orphans) == 1
+		})
+		if taken, err := db.TakeReplies(t.Context(), orphans, second.Replica()); err != nil || len(taken) != 1 {
+			t.Fatalf("took %d replies, %v", len(taken), err)
+		}
+		for _, e := range second.open(t, user, id, lastID).all() {
+			tr.take(t, e)
+		}
+		if stored := second.await(t, user, id); tr.text != stored.Content || tr.resets != 1 {
+			t.Errorf("the client has\n%q after %d resets, stored is\n%q", tr.text, tr.resets, stored.Content)
+		}
+	})
+}
+
 // A replica dies without a word; its client comes back to another one.
 func TestAReplyIsTakenOver(t *testing.T) {
 	t.Parallel()
