@@ -61,7 +61,7 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer,
 	f := &feed{
 		hub: h, viewer: viewer, encode: encode, asides: asides{beat: time.Now()},
 		woken: true, news: true, known: make(map[int64]bool),
-		running: true, // the replies that begin follows wake it before it has a connection
+		running: true, // from the end of this on: the replies that begin follows wake it before it has a connection
 	}
 	err := f.begin(r.Context(), lastID)
 	if err == nil {
@@ -76,11 +76,8 @@ func (h *Hub) ServeEvents(w http.ResponseWriter, r *http.Request, viewer Viewer,
 	h.config.Metrics.Opened(true, lastID != "")
 	h.feeds.add(f)
 	h.audience.add(f)
-	f.mu.Lock()
-	f.running = false
-	f.mu.Unlock()
 	h.catchUp(f)
-	f.wake(false)
+	go f.run()
 	stay(r.Context(), f.gone, f.leave)
 	return nil
 }
