@@ -132,17 +132,12 @@ func (d *DB) countOwners(ctx context.Context, tx bun.Tx, charges []charge) error
 	if err != nil {
 		return err
 	}
-	// The days' rows of several users are locked in one order.
-	slices.SortFunc(charges, func(a, b charge) int {
-		return cmp.Or(cmp.Compare(a.UserID, b.UserID), a.StartedAt.Compare(b.StartedAt))
-	})
-	for _, c := range charges {
+	settlements := make([]settlement, len(charges))
+	for i, c := range charges {
 		c.Fence-- // of the owner before
-		if err := d.settle(ctx, tx, c.settlement(used[c.MessageID])); err != nil {
-			return err
-		}
+		settlements[i] = c.settlement(used[c.MessageID])
 	}
-	return nil
+	return d.settle(ctx, tx, settlements...)
 }
 
 // readTaken reads what there is of replies that were taken, in their order.

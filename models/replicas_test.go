@@ -2,6 +2,8 @@ package models_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +116,57 @@ func TestOneReplicaTakesAnOrphan(t *testing.T) {
 		must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: ex.Reply.ID, Fence: 5, Content: text, Status: models.StatusComplete}))
 		_, _, err = takeReply(t, db, ex.Reply.ID, 5, "thief")
 		wantError(t, err, models.ErrNotFound)
+	})
+}
+
+// Of a dead replica all replies are taken at once, by several that try each by one
+// of them, with what each needs to go on; what was used is counted for each user.
+func TestRepliesAreTakenInSets(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		var want []string
+		var users []int64
+		for i := range 3 {
+			chat := newChat(t, db)
+			users = append(users, chat.UserID)
+			say(t, db, chat, "before", "yes")
+			for _, in := range []models.Chat{chat, value(t)(createChat(t, db, chat.UserID))} {
+				ex := send(t, db, in, fmt.Sprint("question ", i))
+				_, err := db.SaveTexts(t.Context(), []models.ReplyText{{ex.Reply.ID, 1, 0, strings.Repeat("x", 4*(i+1))}})
+				must(t, err)
+				want = append(want, fmt.Sprintf("%d of %d: question %d, xxxx by successor 2 after replica-1", ex.Reply.ID, chat.UserID, i))
+			}
+		}
+		must(t, db.RenewReplica(t.Context(), "alive", time.Hour))
+		_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: users[0], Content: "hello", Owner: "alive"})
+		must(t, err)
+		orphans, err := db.OrphanedReplies(t.Context(), 100)
+		must(t, err)
+		wantEqual(t, len(orphans), len(want))
+		orphans = append(orphans, models.RunningReply{MessageID: 1 << 40, Fence: 1})
+
+		var got []string
+		for _, taken := range together(4, func(int) []models.TakenReply {
+			taken, err := db.TakeReplies(t.Context(), orphans, "successor")
+			must(t, err)
+			return taken
+		}) {
+			for _, r := range taken {
+				got = append(got, fmt.Sprintf("%d of %d: %s, %.4s by %s %d after %s",
+					r.Message.ID, r.UserID, r.Asked, r.Text, r.Running.Owner, r.Running.Fence, r.From))
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		wantEqual(t, got, want)
+		for i, user := range users {
+			days, err := db.Usage(t.Context(), user, today(), today())
+			must(t, err)
+			// "question 0" is 10 bytes, 3 tokens; "before" and "yes" are 9 more, so 5.
+			wantEqual(t, days, []models.UsageDay{{
+				Day: today(), InputTokens: 3 + 5, OutputTokens: 2 * int64(i+1), EstimatedTokens: 8 + 2*int64(i+1), Replies: 1,
+			}})
+		}
 	})
 }
 

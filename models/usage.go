@@ -171,7 +171,7 @@ type charge struct {
 	Context      Context `bun:"embed:context_"`
 }
 
-// A settlement is what an attempt has used, as the statement below takes it.
+// A settlement is what an attempt has used.
 type settlement struct {
 	MessageID int64
 	Fence     int
@@ -179,10 +179,8 @@ type settlement struct {
 	ChatID    int64
 	Day       string
 	Usage
-	EstimatedTokens int64
-	Replies         int64 // that have ended with it
-	Reserved        int64 // tokens that are no longer set aside
-	Now             time.Time
+	Replies  int64 // that have ended with it
+	Reserved int64 // tokens that are no longer set aside
 }
 
 // settlement is that of the reply's owner, who has used u, while the reply goes
@@ -200,27 +198,81 @@ func (r charge) ended(u Usage) settlement {
 	return s
 }
 
-// settle counts what was used: one round trip. The row of usage_days comes after
-// all others in a transaction but the user's.
-func (d *DB) settle(ctx context.Context, tx bun.Tx, s settlement) error {
-	const attempt = `INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at)
-		VALUES (?message_id, ?fence, ?user_id, ?chat_id, ?day, ?model, ?input_tokens, ?output_tokens, ?estimated, ?now)`
-	const sums = `INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
-		VALUES (?user_id, ?day, ?input_tokens, ?output_tokens, ?estimated_tokens, ?replies)
+// An attempt is a settlement as table usage has it.
+type attempt struct {
+	MessageID    int64
+	Fence        int
+	UserID       int64
+	ChatID       int64
+	Day          string
+	Model        string
+	InputTokens  int64
+	OutputTokens int64
+	Estimated    bool
+	CreatedAt    time.Time
+}
+
+// A daySum is what settlements add to a row of table usage_days.
+type daySum struct {
+	UserID          int64
+	Day             string
+	InputTokens     int64
+	OutputTokens    int64
+	EstimatedTokens int64
+	Replies         int64
+	Reserved        int64
+}
+
+// sum adds up settlements by users and days, since one statement can change a row
+// once.
+func sum(all []settlement) []daySum {
+	var sums []daySum
+	at := make(map[daySum]int, len(all))
+	for _, s := range all {
+		key := daySum{UserID: s.UserID, Day: s.Day}
+		i, known := at[key]
+		if !known {
+			i = len(sums)
+			at[key] = i
+			sums = append(sums, daySum{UserID: s.UserID, Day: s.Day})
+		}
+		d := &sums[i]
+		d.InputTokens += s.InputTokens
+		d.OutputTokens += s.OutputTokens
+		if s.Estimated {
+			d.EstimatedTokens += s.InputTokens + s.OutputTokens
+		}
+		d.Replies += s.Replies
+		d.Reserved += s.Reserved
+	}
+	return sums
+}
+
+// settle counts what was used: one round trip. The rows of usage_days, in one order,
+// come after all others in a transaction but the user's.
+func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
+	const insert = `INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at) ?0`
+	const with = `WITH sums (user_id, day, input_tokens, output_tokens, estimated_tokens, replies, reserved) AS (?1)`
+	const add = `
+		INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
+		SELECT user_id, day, input_tokens, output_tokens, estimated_tokens, replies FROM sums WHERE TRUE ORDER BY user_id, day
 		ON CONFLICT (user_id, day) DO UPDATE SET
 			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
 			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
-			reserved = d.reserved - ?reserved`
-	s.Now = d.now()
-	if s.Estimated {
-		s.EstimatedTokens = s.InputTokens + s.OutputTokens
+			reserved = d.reserved - (SELECT sums.reserved FROM sums WHERE sums.user_id = d.user_id AND sums.day = d.day)`
+	if len(all) == 0 {
+		return nil
 	}
-	statements := []string{attempt, sums}
+	now, attempts, sums := d.now(), make([]attempt, len(all)), sum(all)
+	for i, s := range all {
+		attempts[i] = attempt{s.MessageID, s.Fence, s.UserID, s.ChatID, s.Day, s.Model, s.InputTokens, s.OutputTokens, s.Estimated, now}
+	}
+	statements := []string{insert, with + add}
 	if d.dialect == Postgres {
-		statements = []string{"WITH attempt AS (" + attempt + ") " + sums}
+		statements = []string{with + ", attempt AS (" + insert + ")" + add}
 	}
 	for _, statement := range statements {
-		if _, err := tx.NewRaw(statement, s).Exec(ctx); err != nil {
+		if _, err := tx.NewRaw(statement, tx.NewValues(&attempts), tx.NewValues(&sums)).Exec(ctx); err != nil {
 			return err
 		}
 	}
