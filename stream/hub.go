@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,9 +148,6 @@ func (h *Hub) answer(ctx context.Context, userID int64, voice *models.Voice, sto
 			spoken: spokenBy(voice, ex), speechFence: ex.SpeechFence,
 			under: h.carried(ctx),
 		})
-		// The backend first: it takes its time, and on few processors what asks it would
-		// wait until this has committed.
-		runtime.Gosched()
 	})
 	if err != nil || ex.Replayed {
 		if begun != nil {
