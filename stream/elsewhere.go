@@ -163,7 +163,7 @@ func (h *Hub) forgotten(r *reply) bool {
 // keepLease says that this replica lives, looks after the replies that the
 // database has under its name, and takes over what dead replicas left.
 func (h *Hub) keepLease(ctx context.Context) {
-	asked, pauses := time.Now(), h.pauses.Load()
+	pauses := h.pauses.Load()
 	if err := h.db.RenewReplica(ctx, h.config.Replica, h.config.Lease); err != nil {
 		h.renewedSince = time.Time{}
 		if ctx.Err() == nil {
@@ -171,32 +171,41 @@ func (h *Hub) keepLease(ctx context.Context) {
 		}
 		return
 	}
-	// After an outage of the database every lease has lapsed. Whoever lives
-	// renews his own within a lease: until then nobody is taken for dead.
-	if h.renewedSince.IsZero() || asked.Sub(h.renewed) > h.config.Lease {
-		h.renewedSince = asked
+	// When it was done, and not when it was asked for: a database that says nothing
+	// for a while has no error to tell.
+	now := time.Now()
+	if h.renewedSince.IsZero() || now.Sub(h.renewed) > h.config.Lease {
+		h.renewedSince = now
 	}
-	h.renewed = asked
+	h.renewed = now
 	if err := h.inspect(ctx, pauses != h.survived.Load()); err == nil {
 		h.survived.Store(pauses)
 	} else if ctx.Err() == nil {
 		h.log.Warn("the running replies cannot be looked after, trying again", "err", err)
 	}
 	if !h.Draining() {
-		h.takeOrphans(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
+		h.takeOrphans(ctx)
 	}
-	h.keepSpeeches(ctx, asked.Sub(h.renewedSince) >= h.config.Lease)
+	h.keepSpeeches(ctx, h.knowsTheDead())
 	h.shareCounts(ctx)
+}
+
+// knowsTheDead reports whether a lease that has lapsed says that its owner is dead.
+// After an outage of the database every lease has. Whoever lives renews his own
+// within a lease: until then nobody is taken for dead, and not by a replica either
+// whose own renewal is long ago, since what it asked after that was answered late.
+func (h *Hub) knowsTheDead() bool {
+	return h.renewed.Sub(h.renewedSince) >= h.config.Lease && time.Since(h.renewed) < h.config.Lease/2
 }
 
 // takeOrphans takes over the replies that nobody writes: those that were let go
 // of, and, if the owners' leases can be trusted, those of dead ones.
-func (h *Hub) takeOrphans(ctx context.Context, trusted bool) {
+func (h *Hub) takeOrphans(ctx context.Context) {
 	orphans, err := h.db.OrphanedReplies(ctx, maxTaken)
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("replies without an owner cannot be looked for, trying again", "err", err)
 	}
-	found := len(orphans)
+	found, trusted := len(orphans), h.knowsTheDead()
 	// Of this replica's own the lease lapsed while this was asked: it lives.
 	orphans = slices.DeleteFunc(orphans, func(o models.RunningReply) bool {
 		return o.Owner != "" && !trusted || o.Owner == h.config.Replica
