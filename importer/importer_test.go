@@ -283,7 +283,6 @@ func TestASecondRunBringsWhatIsNew(t *testing.T) {
 
 func TestAnInterruptedRunIsGoneOnWith(t *testing.T) {
 	t.Parallel()
-	wanted := make(map[string]content)
 	for _, dialect := range modelstest.Dialects {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
@@ -292,7 +291,6 @@ func TestAnInterruptedRunIsGoneOnWith(t *testing.T) {
 			whole := modelstest.New(t, dialect)
 			run(t, whole, options(s.url))
 			want := contentOf(t, whole)
-			wanted[dialect] = want
 
 			for _, batches := range []int{1, 2, 4, 9, 20} {
 				db := modelstest.New(t, dialect)
