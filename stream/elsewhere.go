@@ -186,7 +186,7 @@ func (h *Hub) keepLease(ctx context.Context) {
 	if !h.Draining() {
 		h.takeOrphans(ctx)
 	}
-	h.keepSpeeches(ctx, h.knowsTheDead())
+	h.keepSpeeches(ctx)
 	h.shareCounts(ctx)
 }
 

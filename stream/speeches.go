@@ -10,7 +10,7 @@ import (
 
 // keepSpeeches looks after the speeches that the database has under this
 // replica's name, as inspect does, and takes over what nobody has spoken.
-func (h *Hub) keepSpeeches(ctx context.Context, trusted bool) {
+func (h *Hub) keepSpeeches(ctx context.Context) {
 	if h.config.Synthesizer == nil {
 		return
 	}
@@ -22,7 +22,7 @@ func (h *Hub) keepSpeeches(ctx context.Context, trusted bool) {
 		}
 		return
 	}
-	known := h.speakersHere()
+	known, trusted := h.speakersHere(), h.knowsTheDead()
 	for _, o := range own {
 		if known[o.MessageID] == o.Fence {
 			delete(before, o.MessageID)
