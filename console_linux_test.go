@@ -238,20 +238,27 @@ func TestConsoleOutlivesTheServer(t *testing.T) {
 	b.fine("net::ERR_")
 }
 
+// proxyOf passes requests on to s, and each byte of the answers as it comes.
+func proxyOf(t *testing.T, s *service) *httputil.ReverseProxy {
+	t.Helper()
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.FlushInterval = -1
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	return proxy
+}
+
 // A connection that breaks again and again, at any byte, costs nothing.
 func TestConsoleOutlivesConnections(t *testing.T) {
 	t.Parallel()
 	d := prompt(t)
 	b := browse(t)
 	s := start(t, d.settings...)
-	target, err := url.Parse(s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var pages, lists, streams atomic.Int64
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy := proxyOf(t, s)
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/":
@@ -548,13 +555,7 @@ func TestConsoleLosesNothingWritten(t *testing.T) {
 	d := prompt(t)
 	b := browse(t)
 	s := start(t, d.settings...)
-	target, err := url.Parse(s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy := proxyOf(t, s)
 	answers := make(chan bool) // to what begins a reply; false: refused
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "POST" && (strings.HasSuffix(r.URL.Path, "/messages") || strings.HasSuffix(r.URL.Path, "/edit")) && !<-answers {
