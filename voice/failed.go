@@ -8,8 +8,9 @@ import (
 	"parley/stream"
 )
 
-// Failed is a try that has failed on another replica, of which this one knows
-// only the code: that of a *stream.BackendError, or one of those below.
+// Failed is a try that has failed, on another replica or before it was asked for,
+// and of which only the code is known: that of a *stream.BackendError, or one of
+// those below.
 type Failed struct{ Code string }
 
 func (e *Failed) Error() string { return "voice: " + e.Code }
