@@ -149,15 +149,16 @@ func (s *service) but(p *process) func() *process {
 	}
 }
 
-// takeovers returns how often a reply was taken over.
-func (s *service) takeovers(messageID int64) int {
+// takeovers returns how often a reply was taken over, and how often at the most by
+// one and the same process.
+func (s *service) takeovers(messageID int64) (n, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
 	for _, p := range s.started {
-		n += p.takeovers(messageID)
+		took := p.takeovers(messageID)
+		n, most = n+took, max(most, took)
 	}
-	return n
+	return n, most
 }
 
 // call asks a replica, and reads its JSON into answer where the status is a
