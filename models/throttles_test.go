@@ -203,7 +203,7 @@ func TestCountingGoesOnDuringAPurge(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
 		var limits []models.Limit
-		for i := range 200 {
+		for i := range 100 {
 			limits = append(limits, models.Limit{Key: fmt.Sprint(i), Quota: 1000, Window: 1000 * time.Hour})
 		}
 		for range 5 {
