@@ -83,8 +83,9 @@ var replicas struct {
 }
 
 // hasty is for replicas of which one dies: the others learn of it sooner. On a busy
-// machine it may also be taken for dead while it lives.
-func hasty(c *stream.Config) { c.Lease = 400 * time.Millisecond }
+// machine it may also be taken for dead while it lives, and one that is late by a
+// quarter of that sends nothing until it knows better.
+func hasty(c *stream.Config) { c.Lease = time.Second }
 
 // start makes a replica on db. Its intervals are short, so that tests are.
 func start(t *testing.T, db *models.DB, b stream.Backend, change ...func(*stream.Config)) *replica {
