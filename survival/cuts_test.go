@@ -69,6 +69,7 @@ func (c *cutting) client(rng *rand.Rand, number int) error {
 	for n := 0; c.cuts.Load() < c.limit && !c.over.Load(); n++ {
 		name := fmt.Sprintf("%d-%d", number, n)
 		o := order{name: name, bytes: 1 + rng.IntN(4000), size: 1 + rng.IntN(40), pace: time.Duration(rng.IntN(12)) * time.Millisecond}
+		o.pace = min(o.pace, patience/6*time.Duration(o.size)/time.Duration(o.bytes)) // a busy machine has its time
 		r, err := c.read(rng, c.service.newReader(o, name, rng.IntN(2) == 0))
 		if err != nil {
 			return err
