@@ -160,6 +160,14 @@ func (d *DB) RunningReplies(ctx context.Context, userID int64) ([]int64, error) 
 	return ids, classify(ctx, err)
 }
 
+// FirstReplyEvent returns the number of the first event of a user that tells of the
+// beginning of one of these replies, 0 if none of them is kept.
+func (d *DB) FirstReplyEvent(ctx context.Context, userID int64, messageIDs []int64) (seq int64, err error) {
+	err = d.read.NewRaw("SELECT COALESCE(min(seq), 0) FROM user_events WHERE user_id = ? AND kind = ? AND message_id IN (?)",
+		userID, EventReply, bun.List(messageIDs)).Scan(ctx, &seq)
+	return seq, classify(ctx, err)
+}
+
 // eventLifetime is how long events are kept: longer than the 10 minutes for which
 // a feed can be resumed, by what clocks of machines may differ.
 const eventLifetime = 15 * time.Minute

@@ -282,6 +282,43 @@ func TestAUsersRunningReplies(t *testing.T) {
 	})
 }
 
+func TestTheFirstEventOfSomeReplies(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		var replies, begun []int64
+		for range 3 {
+			ex := send(t, db, value(t)(createChat(t, db, chat.UserID)), "question")
+			replies, begun = append(replies, ex.Reply.ID), append(begun, latest(t, db, chat.UserID))
+		}
+		for name, c := range map[string]struct {
+			of   []int64
+			want int64
+		}{
+			"of one":                    {replies[2:], begun[2]},
+			"of two, in whatever order": {[]int64{replies[2], replies[1]}, begun[1]},
+			"of none that there is":     {[]int64{replies[2] + 1}, 0},
+		} {
+			t.Run(name, func(t *testing.T) {
+				seq, err := db.FirstReplyEvent(t.Context(), chat.UserID, c.of)
+				must(t, err)
+				wantEqual(t, seq, c.want)
+			})
+		}
+		seq, err := db.FirstReplyEvent(t.Context(), newChat(t, db).UserID, replies)
+		must(t, err)
+		wantEqual(t, seq, int64(0))
+	})
+}
+
+// latest is the number of a user's latest event.
+func latest(t *testing.T, db *models.DB, userID int64) int64 {
+	t.Helper()
+	_, latest, err := db.EventBounds(t.Context(), userID)
+	must(t, err)
+	return latest
+}
+
 func TestADeletedUserTakesTheFeedAlong(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {

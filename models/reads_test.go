@@ -49,6 +49,7 @@ func TestReadsDoNotWaitForAWriter(t *testing.T) {
 				"EventBounds":     func() error { _, _, err := db.EventBounds(ctx, u.ID); return err },
 				"LatestEvents":    func() error { _, err := db.LatestEvents(ctx, []int64{u.ID}); return err },
 				"RunningReplies":  func() error { _, err := db.RunningReplies(ctx, u.ID); return err },
+				"FirstReplyEvent": func() error { _, err := db.FirstReplyEvent(ctx, u.ID, []int64{ex.Reply.ID}); return err },
 				"Devices":         func() error { _, err := db.Devices(ctx, u.ID); return err },
 				"SessionAlive":    func() error { return db.SessionAlive(ctx, s.SID, u.ID) },
 				"KnownNetwork":    func() error { _, err := db.KnownNetwork(ctx, u.ID, netip.Prefix{}); return err },

@@ -170,6 +170,10 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"LatestEvents":   func(ctx context.Context, db *models.DB) error { _, err := db.LatestEvents(ctx, []int64{1}); return err },
 	"FollowUsers":    func(ctx context.Context, db *models.DB) error { return db.FollowUsers(ctx, []int64{1}, time.Second) },
 	"RunningReplies": func(ctx context.Context, db *models.DB) error { _, err := db.RunningReplies(ctx, 1); return err },
+	"FirstReplyEvent": func(ctx context.Context, db *models.DB) error {
+		_, err := db.FirstReplyEvent(ctx, 1, []int64{1})
+		return err
+	},
 	"CreateUpload": func(ctx context.Context, db *models.DB) error {
 		_, _, err := db.CreateUpload(ctx, models.NewUpload{UserID: 1, Most: 1})
 		return err

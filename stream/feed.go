@@ -108,13 +108,14 @@ func (f *feed) begin(ctx context.Context, lastID string) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range running[:min(len(running), maxTracks)] {
+	followed := min(len(running), maxTracks)
+	for _, id := range running[:followed] {
 		f.known[id] = true
 		if err := f.follow(ctx, place{messageID: id}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.standBefore(ctx, running[followed:])
 }
 
 // resume follows the replies that the client has a part of.

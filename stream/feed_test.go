@@ -274,6 +274,42 @@ func TestAFeedTellsDeletionsInOrder(t *testing.T) {
 	})
 }
 
+// A feed follows so many replies at once. Of those that run when it is opened the
+// others wait, wherever the client goes on from.
+func TestAFeedTellsOfMoreRepliesThanItFollowsAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		words := make(chan string)
+		r := start(t, db, steps(words))
+		const replies = 40
+		for range replies {
+			r.send(t, user, 0, "hello")
+		}
+		fresh := r.feed(t, user, "")
+		told(t, fresh, 1)
+		resumed := r.feed(t, user, fresh.lastID)
+		close(words)
+		for name, f := range map[string]*follow{"from the start": fresh, "from its first id": resumed} {
+			started := make(map[int64]bool)
+			for ended := 0; ended < replies; {
+				e, ok := f.next()
+				if !ok {
+					t.Fatalf("%s: the feed has ended after %d replies", name, ended)
+				}
+				switch e.name {
+				case "message_start":
+					started[field[int64](t, e, "message_id")] = true
+				case "message_complete":
+					ended++
+				}
+			}
+			if len(started) != replies {
+				t.Errorf("%s: got %d replies, want %d", name, len(started), replies)
+			}
+		}
+	})
+}
+
 func TestAFeedsIDsAreItsOwn(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)

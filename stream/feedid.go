@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"strconv"
 	"strings"
 )
@@ -47,6 +48,19 @@ func (f *feed) place(moved *track, id eventID) *feedID {
 		}
 	}
 	return &f.at
+}
+
+// standBefore has the feed begin where the first of these replies did: they wait
+// for their turn as those do that begin later, and an id says so too.
+func (f *feed) standBefore(ctx context.Context, waiting []int64) error {
+	if len(waiting) == 0 {
+		return nil
+	}
+	first, err := f.hub.db.FirstReplyEvent(ctx, f.viewer.UserID, waiting)
+	if err == nil && first > 0 {
+		f.at.seq = min(f.at.seq, first-1)
+	}
+	return err
 }
 
 // parseFeedID reads what append wrote, and nothing else.
