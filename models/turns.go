@@ -315,6 +315,17 @@ func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused
 	return Exchange{}, errRaced
 }
 
+// Repeated returns the exchange that a key was used for, as AppendTurn and the
+// rewrites do; found is false if it was not used, or key is nil.
+func (d *DB) Repeated(ctx context.Context, userID int64, key *IdempotencyKey) (ex Exchange, found bool, err error) {
+	used, err := d.usedKey(ctx, userID, key)
+	if err != nil || used == nil {
+		return Exchange{}, false, err
+	}
+	ex, err = d.storedExchange(ctx, userID, used.MessageID)
+	return ex, err == nil, err
+}
+
 // storedExchange is the exchange of a reply, as it stands.
 func (d *DB) storedExchange(ctx context.Context, userID, replyID int64) (Exchange, error) {
 	reply, err := d.Message(ctx, userID, replyID)

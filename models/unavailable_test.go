@@ -161,6 +161,10 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 		_, err := db.Edit(ctx, models.Rewrite{UserID: 1, MessageID: 1, Content: "text"})
 		return err
 	},
+	"Repeated": func(ctx context.Context, db *models.DB) error {
+		_, _, err := db.Repeated(ctx, 1, &models.IdempotencyKey{Route: "messages", Key: "k"})
+		return err
+	},
 	"DisownReply":    func(ctx context.Context, db *models.DB) error { return db.DisownReply(ctx, 1, 1, "me") },
 	"ReleaseReply":   func(ctx context.Context, db *models.DB) error { return db.ReleaseReply(ctx, 1, 1, "me") },
 	"RenewReplica":   func(ctx context.Context, db *models.DB) error { return db.RenewReplica(ctx, "me", time.Minute) },

@@ -97,7 +97,7 @@ func (h *Hub) Send(ctx context.Context, turn models.NewTurn) (models.Exchange, e
 	if turn.Voice != nil && h.config.Synthesizer == nil {
 		return models.Exchange{}, ErrVoiceUnavailable
 	}
-	return h.answer(ctx, turn.UserID, turn.Voice, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+	return h.answer(ctx, turn.UserID, turn.Key, turn.Voice, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
 		turn.Stored = stored
 		return h.db.AppendTurn(ctx, turn)
 	})
@@ -115,19 +115,24 @@ func (h *Hub) Edit(ctx context.Context, w models.Rewrite) (models.Exchange, erro
 
 func (h *Hub) rewrite(ctx context.Context, w models.Rewrite, do func(context.Context, models.Rewrite) (models.Exchange, error)) (models.Exchange, error) {
 	w.Owner, w.Budget = h.config.Replica, h.config.budget()
-	return h.answer(ctx, w.UserID, nil, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
+	return h.answer(ctx, w.UserID, w.Key, nil, func(ctx context.Context, stored func(models.Exchange)) (models.Exchange, error) {
 		w.Stored = stored
 		return do(ctx, w)
 	})
 }
 
-// answer starts the reply of the exchange that store stores, which is spoken if
-// there is a voice. The commit runs beside the call to the backend.
-func (h *Hub) answer(ctx context.Context, userID int64, voice *models.Voice, store func(context.Context, func(models.Exchange)) (models.Exchange, error)) (models.Exchange, error) {
+// answer starts the reply of the exchange that store stores under key, which is
+// spoken if there is a voice. The commit runs beside the call to the backend.
+func (h *Hub) answer(ctx context.Context, userID int64, key *models.IdempotencyKey, voice *models.Voice, store func(context.Context, func(models.Exchange)) (models.Exchange, error)) (models.Exchange, error) {
 	h.writers.Add(1)
 	defer h.writers.Add(-1)
-	if err := h.admit(ctx); err != nil {
-		return models.Exchange{}, err
+	if refused := h.admit(ctx); refused != nil {
+		// A reply that was begun before asks for no place here.
+		ex, found, err := h.db.Repeated(ctx, userID, key)
+		if !found && err == nil {
+			err = refused
+		}
+		return ex, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
 	defer cancel()

@@ -340,6 +340,64 @@ func TestASendThatIsRepeatedIsOneReply(t *testing.T) {
 	})
 }
 
+// full is a backend that takes no call.
+type full struct{ backend }
+
+var errFull = errors.New("the backend is full")
+
+func (full) Admit() error { return errFull }
+
+func TestAReplicaThatTakesNoReplyRepeatsWhatWasSent(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		r := start(t, db, says("once"))
+		key := func(route, body string) *models.IdempotencyKey {
+			return &models.IdempotencyKey{Route: route, Key: "k", BodyHash: body}
+		}
+		sent := func(body string) models.NewTurn {
+			return models.NewTurn{UserID: user, Content: "hello", Key: key("send", body)}
+		}
+		first, err := r.Send(t.Context(), sent("h"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.await(t, user, first.Reply.ID)
+		rewrite := models.Rewrite{UserID: user, MessageID: first.Reply.ID, Key: key("regenerate", "h")}
+		second, err := r.Regenerate(t.Context(), rewrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.await(t, user, second.Reply.ID)
+
+		ending := start(t, db, says("twice"))
+		ending.Drain(t.Context())
+		for name, c := range map[string]struct {
+			*replica
+			refused error
+		}{
+			"one that is ending":            {ending, stream.ErrDraining},
+			"one whose backend has no room": {start(t, db, full{says("twice")}), errFull},
+		} {
+			for what, repeat := range map[string]func() (models.Exchange, error){
+				"what was sent":      func() (models.Exchange, error) { return c.Send(t.Context(), sent("h")) },
+				"what was rewritten": func() (models.Exchange, error) { return c.Regenerate(t.Context(), rewrite) },
+			} {
+				if ex, err := repeat(); err != nil || !ex.Replayed || ex.Reply.ID != second.Reply.ID || ex.Reply.Content != "once" {
+					t.Errorf("%s, %s: got %+v, %v", name, what, ex, err)
+				}
+			}
+			if _, err := c.Send(t.Context(), sent("another")); !errors.Is(err, models.ErrKeyReused) {
+				t.Errorf("%s, the key with another body: got %v", name, err)
+			}
+			for what, k := range map[string]*models.IdempotencyKey{"another key": key("send elsewhere", "h"), "no key": nil} {
+				if _, err := c.Send(t.Context(), models.NewTurn{UserID: user, Content: "hello", Key: k}); !errors.Is(err, c.refused) {
+					t.Errorf("%s, %s: got %v, want %v", name, what, err, c.refused)
+				}
+			}
+		}
+	})
+}
+
 func TestAReplyIsFollowedElsewhere(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)
