@@ -76,6 +76,9 @@ func (c *cursor) align() (reset bool) {
 	case r.end != nil:
 		reset = c.at > int64(len(r.text)) // an id from elsewhere that no text ever reached
 	}
+	if c.at < int64(len(r.text)) && !utf8.RuneStart(r.text[c.at]) {
+		reset = true // nobody was sent half a character of this text
+	}
 	if reset {
 		c.at = 0
 	}

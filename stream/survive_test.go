@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"parley/models"
 	"parley/stream"
 )
@@ -146,6 +148,48 @@ func TestATakenOverReplyEndsShort(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What an earlier attempt shares with the text is gone on from where a character
+// begins. An id that stands within one was never sent.
+func TestATakenOverReplyIsSentInWholeCharacters(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		first := start(t, db, backend(func(ctx context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			if err := each(stream.Chunk{Text: "éééé"}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}), hasty)
+		id := first.send(t, user, chat, "hello").Reply.ID
+		until(t, "the text is saved", func() bool {
+			m, err := db.Message(t.Context(), user, id)
+			return err == nil && m.Content == "éééé"
+		})
+		first.kill()
+		second := start(t, db, backend(func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			// It never repeats what was there, which makes another attempt of it.
+			return errors.Join(each(stream.Chunk{Text: "àà", Continued: true}), each(stream.Chunk{Done: true}))
+		}), hasty)
+		if m := second.await(t, user, id); m.Content != "ééééàà" || m.Attempt != 2 {
+			t.Fatalf("got attempt %d, %q", m.Attempt, m.Content)
+		}
+		for from, want := range map[string][]string{
+			"1-4": {`message_token {"text":"ééàà"}`},
+			"1-3": {fmt.Sprintf(`message_reset {"message_id":%d,"attempt":2}`, id), `message_token {"text":"ééééàà"}`},
+		} {
+			var got []string
+			for _, e := range second.open(t, user, id, from).all() {
+				if e.name != "message_complete" {
+					got = append(got, e.name+" "+e.data)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("from %s (-want +got):\n%s", from, diff)
+			}
+		}
+	})
 }
 
 // A replica takes over the reply of one that died, and does not learn that it did:
