@@ -69,12 +69,23 @@ func (c *configuration) checkPublicURL() {
 	}
 	u, err := url.Parse(c.PublicURL)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || !isServiceAddress(u) || strings.Contains(c.PublicURL, "#"):
 		c.fault("PUBLIC_URL", "is not an address of a service; write one such as https://chat.example.org")
+		return
 	case c.Production() && u.Scheme != "https":
 		c.fault("PUBLIC_URL", "%q is not https, which ENV=production asks for", c.PublicURL)
 	}
-	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	// The scheme is written in lower case then, as it is asked for elsewhere.
+	c.PublicURL = strings.TrimRight(u.String(), "/")
+}
+
+// isServiceAddress reports whether a path can be put behind u, and what comes of
+// it be opened in a browser: http or https, a host with or without a port, and
+// maybe a path. A host with other letters than ASCII is written in its xn-- form.
+func isServiceAddress(u *url.URL) bool {
+	ascii := strings.HasPrefix(u.String(), u.Scheme+"://"+u.Host) // what is none would be escaped
+	return (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()) && isPort(u.Port()) && ascii &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery
 }
 
 func (c *configuration) checkDatabase() {

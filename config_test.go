@@ -55,6 +55,10 @@ func TestSettings(t *testing.T) {
 			[]string{"PUBLIC_URL=https://chat.example.org/parley/"},
 			func(c *Config) { c.PublicURL = "https://chat.example.org/parley" },
 		},
+		"a public address has its scheme in lower case, by which browsers are told that it is safe": {
+			[]string{"PUBLIC_URL=HTTPS://Chat.example.org:8443"},
+			func(c *Config) { c.PublicURL = "https://Chat.example.org:8443" },
+		},
 		"origins are written as browsers write them": {
 			[]string{"CORS_ORIGINS= https://Chat.Example.org:443 ,http://localhost:3000,capacitor://localhost,http://[::1]:80,"},
 			func(c *Config) {
@@ -278,6 +282,26 @@ func TestBadSettings(t *testing.T) {
 		},
 		"a public address that is none": {
 			[]string{"PUBLIC_URL=chat.example.org"},
+			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"a public address without a name": {
+			[]string{"PUBLIC_URL=https://:8443"},
+			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"a public address with a port that is none": {
+			[]string{"PUBLIC_URL=https://chat.example.org:99999"},
+			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"a public address in other letters than ASCII": {
+			[]string{"PUBLIC_URL=https://bücher.example"},
+			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"a public address with a query, though it is empty": {
+			[]string{"PUBLIC_URL=https://chat.example.org?"},
+			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
+		},
+		"a public address with a fragment, though it is empty": {
+			[]string{"PUBLIC_URL=https://chat.example.org/#"},
 			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
 		},
 		"limits that are none": {
@@ -622,6 +646,10 @@ func TestSettingsOfProviders(t *testing.T) {
 				`AI_MAX_REPLIES: -1 is less than nothing; use 0 for any number`,
 				`AI_SERVICE_PORT: 65536 is not a port; use 1 to 65535, or 0 for any that is free`,
 			},
+		},
+		"what is no number, though Go reads it as one": {
+			[]string{"AI_TEMPERATURE=NaN"},
+			[]string{`AI_TEMPERATURE: NaN is not from 0 to 2`},
 		},
 		"a word for a number": {
 			[]string{"AI_TEMPERATURE=hot"},

@@ -93,8 +93,8 @@ func (c *configuration) checkProvider() {
 	if c.AIMaxReplies < 0 {
 		c.fault("AI_MAX_REPLIES", "%d is less than nothing; use 0 for any number", c.AIMaxReplies)
 	}
-	if c.AITemperature != nil && (*c.AITemperature < 0 || *c.AITemperature > 2) {
-		c.fault("AI_TEMPERATURE", "%v is not from 0 to 2", *c.AITemperature)
+	if t := c.AITemperature; t != nil && !(0 <= *t && *t <= 2) { // NaN is neither less nor more
+		c.fault("AI_TEMPERATURE", "%v is not from 0 to 2", *t)
 	}
 	if c.AIServicePort < 0 || c.AIServicePort > 65535 {
 		c.fault("AI_SERVICE_PORT", "%d is not a port; use 1 to 65535, or 0 for any that is free", c.AIServicePort)
