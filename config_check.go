@@ -150,10 +150,17 @@ func (c *configuration) checkPasswords() {
 	if err := (auth.Argon2Params{MemoryKiB: p.MemoryKiB, Time: 1, Threads: p.Threads}).Validate(); err != nil {
 		c.fault("PASSWORD_MEMORY_KIB", "%s", withoutPackage(err))
 	}
-	if c.PasswordWorkers < 0 {
+	switch {
+	case c.PasswordWorkers < 0:
 		c.fault("PASSWORD_WORKERS", "%d is too few; use 0 to go by the processors, or more", c.PasswordWorkers)
+	case c.PasswordWorkers > maxPasswordWorkers:
+		c.fault("PASSWORD_WORKERS", "%d is too many; use 0 to go by the processors, or %d at the most", c.PasswordWorkers, maxPasswordWorkers)
 	}
 }
+
+// maxPasswordWorkers is far more than any machine hashes at once. There is a little
+// of the memory for each from the start.
+const maxPasswordWorkers = 1000
 
 // withoutPackage is what an error of another package says to an operator, who
 // knows settings and no packages, on one line.

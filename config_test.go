@@ -304,6 +304,10 @@ func TestBadSettings(t *testing.T) {
 			[]string{"PUBLIC_URL=https://chat.example.org/#"},
 			[]string{`PUBLIC_URL: is not an address of a service; write one such as https://chat.example.org`},
 		},
+		"more processes than a machine has room for": {
+			[]string{"PASSWORD_WORKERS=1001"},
+			[]string{`PASSWORD_WORKERS: 1001 is too many; use 0 to go by the processors, or 1000 at the most`},
+		},
 		"limits that are none": {
 			[]string{"LIMIT_SIGNUPS=100", "LIMIT_LOGIN_ACCOUNT=10/15", "LIMIT_MESSAGES=many/1h", "LIMIT_STREAMS=off"},
 			[]string{
