@@ -66,7 +66,18 @@ func (s *server) removeDevice(w http.ResponseWriter, r *http.Request, caller aut
 // logout answers POST /auth/logout: it ends the device session of the bearer
 // token, and that of the refresh token. A token that is not valid ends
 // nothing, and so is as good as logged out.
+//
+// The bearer token comes first: a client that signs out seldom looks at the answer,
+// and a body that cannot be read must not keep it signed in.
 func (s *server) logout(w http.ResponseWriter, r *http.Request) error {
+	if token, err := bearerToken(r.Header); err == nil {
+		if caller, err := s.tokens.VerifyAccess(token); err == nil {
+			infoOf(r).userID = caller.UserID
+			if err := s.endSession(r, caller.SID, caller.UserID); err != nil {
+				return err
+			}
+		}
+	}
 	var in struct {
 		RefreshToken string `json:"refresh_token"`
 	}
@@ -76,14 +87,6 @@ func (s *server) logout(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := unmarshal(body, &in); err != nil {
 		return err
-	}
-	if token, err := bearerToken(r.Header); err == nil {
-		if caller, err := s.tokens.VerifyAccess(token); err == nil {
-			infoOf(r).userID = caller.UserID
-			if err := s.endSession(r, caller.SID, caller.UserID); err != nil {
-				return err
-			}
-		}
 	}
 	if asked, err := s.tokens.VerifyRefresh(in.RefreshToken); err == nil {
 		if err := s.endSession(r, asked.SID, asked.UserID); err != nil {

@@ -169,6 +169,34 @@ func TestLogout(t *testing.T) {
 	})
 }
 
+// Clients forget who was signed in without a look at the answer: what cannot be
+// read of the body does not keep the bearer signed in.
+func TestLogoutWithABodyThatIsNone(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says())
+		for name, tt := range map[string]struct {
+			body string
+			want int
+		}{
+			"a token that is null":    {`{"refresh_token":null}`, 400},
+			"a token that is no text": {`{"refresh_token":7}`, 400},
+			"no JSON":                 {`{`, 400},
+			"too much":                {strings.Repeat(" ", 1<<20+1), 413},
+		} {
+			t.Run(name, func(t *testing.T) {
+				ann := s.signup(strings.ReplaceAll(name, " ", ".") + "@example.com")
+				if got := s.do(call{method: "POST", path: "/api/v1/auth/logout", token: ann.Access, body: tt.body}).status; got != tt.want {
+					t.Errorf("got %d, want %d", got, tt.want)
+				}
+				if got := s.works(ann); got != isNoMore {
+					t.Errorf("the device gets %s afterwards, want %s", got, isNoMore)
+				}
+			})
+		}
+	})
+}
+
 func TestAuthCheck(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
