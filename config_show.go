@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -60,8 +61,11 @@ func (s setting) show(value string) string {
 	return value
 }
 
-// hidePasswords hides what is secret in the URL of a database or a mail server:
-// the password of the user, and those among the parameters.
+// secretWords are in the names of those parameters of a URL that are secret.
+var secretWords = []string{"password", "key", "token", "secret"}
+
+// hidePasswords hides what is secret in the URL of a database or another server:
+// the password of the user, and those and the keys among the parameters.
 func hidePasswords(address string) string {
 	if strings.HasPrefix(address, "sqlite://") {
 		return address
@@ -72,7 +76,7 @@ func hidePasswords(address string) string {
 	}
 	query := u.Query()
 	for name := range query {
-		if strings.Contains(strings.ToLower(name), "password") {
+		if slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(strings.ToLower(name), word) }) {
 			query.Set(name, "xxxxx") // as URL.Redacted writes it
 		}
 	}

@@ -496,6 +496,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 	got := runParley(t, []string{
 		"DATABASE_URL=postgres://parley:open-sesame@db:5432/parley?sslmode=require&sslpassword=open-sesame",
 		"SMTP_URL=smtp://parley:open-sesame@smtp.example.org:587", "MAIL_FROM=a@example.org", "LIMIT_SIGNUPS=7/1h",
+		"OPENAI_BASE_URL=https://models.example.org/v1?api-key=open-sesame&v=1", "GEMINI_BASE_URL=https://models.example.org/?key=open-sesame",
 		"JWT_KEYS=open-sesame", "GRPC_AI_BACKEND_TOKEN=open-sesame", "AI_MODEL=two\nlines", "PORT=80a",
 	}, "config")
 	if strings.Contains(got.Stdout+got.Stderr, "open-sesame") {
@@ -515,6 +516,8 @@ func TestConfigHidesSecrets(t *testing.T) {
 	for name, want := range map[string]string{
 		"DATABASE_URL":          "postgres://parley:xxxxx@db:5432/parley?sslmode=require&sslpassword=xxxxx environment",
 		"SMTP_URL":              "smtp://parley:xxxxx@smtp.example.org:587 environment",
+		"OPENAI_BASE_URL":       "https://models.example.org/v1?api-key=xxxxx&v=1 environment",
+		"GEMINI_BASE_URL":       "https://models.example.org/?key=xxxxx environment",
 		"LIMIT_SIGNUPS":         "7/1h environment",
 		"LIMIT_MESSAGES":        "off default",
 		"JWT_KEYS":              "(hidden) environment",
