@@ -41,16 +41,17 @@ func (s *server) sendMessage(w http.ResponseWriter, r *http.Request, caller auth
 
 // oneChat returns the chat that chat_id and session_id name, 0 for neither.
 func oneChat(chatID, sessionID *int64) (int64, error) {
+	field := "chat_id"
 	switch {
 	case chatID == nil && sessionID == nil:
 		return 0, nil
 	case chatID == nil:
-		chatID = sessionID
+		chatID, field = sessionID, "session_id"
 	case sessionID != nil && *chatID != *sessionID:
 		return 0, invalid("invalid_chat_id", "session_id", "chat_id and session_id name different chats.")
 	}
 	if *chatID < 1 {
-		return 0, invalid("invalid_chat_id", "chat_id", "chat_id must be a positive number.")
+		return 0, invalid("invalid_chat_id", field, field+" must be a positive number.")
 	}
 	return *chatID, nil
 }

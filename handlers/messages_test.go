@@ -255,7 +255,7 @@ func TestBadMessages(t *testing.T) {
 			"a message too long":       {"/messages", `{"message":"` + strings.Repeat("ß", 32_001) + `"}`, invalid("message_too_long", "message", "message may have 32000 characters at most.")},
 			"two chats":                {"/messages", `{"message":"hi","chat_id":1,"session_id":2}`, invalid("invalid_chat_id", "session_id", "chat_id and session_id name different chats.")},
 			"chat 0":                   {"/messages", `{"message":"hi","chat_id":0}`, number},
-			"a negative session":       {"/messages", `{"message":"hi","session_id":-1}`, number},
+			"a negative session":       {"/messages", `{"message":"hi","session_id":-1}`, invalid("invalid_chat_id", "session_id", "session_id must be a positive number.")},
 			"a chat named by a string": {"/messages", `{"message":"hi","chat_id":"1"}`, problem(400, "invalid_json", "chat_id must be a whole number that fits 64 bits.", field("chat_id", "invalid_type", "chat_id must be a whole number that fits 64 bits."))},
 			"null for a chat":          {"/messages", `{"message":"hi","chat_id":null}`, problem(400, "invalid_json", "chat_id must not be null.", field("chat_id", "null", "chat_id must not be null."))},
 			"somebody else's chat":     {"/messages", `{"message":"hi","chat_id":1}`, forbidden},
