@@ -145,6 +145,14 @@ func expiry(iat time.Time, ttl time.Duration, sessionEnd time.Time) time.Time {
 	return time.Unix(min(iat.Unix()+int64(ttl/time.Second), sessionEnd.Unix()), 0)
 }
 
+// Rested reports whether a session has rested for so long that all tokens of its
+// generation have expired, the last access token that could be issued with them
+// too.
+func (t *Tokens) Rested(s Session) bool {
+	end := expiry(s.RotatedAt, t.config.RefreshIdleTTL, s.ExpiresAt).Add(t.config.AccessTTL)
+	return !t.config.Now().Before(end)
+}
+
 // refreshID derives the jti of a refresh token, which has to be the same
 // whoever computes it.
 func refreshID(s Session) string {

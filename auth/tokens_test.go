@@ -307,6 +307,24 @@ func TestSetKeysForgetsTokensOfKeysThatAreGone(t *testing.T) {
 	}
 }
 
+func TestASessionHasRestedWhenItsTokensHaveExpired(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		after time.Duration
+		want  bool
+	}{
+		"at once":                        {0, false},
+		"when its refresh token expires": {720 * time.Hour, false},
+		"just before the last access token expires": {720*time.Hour + 15*time.Minute - time.Microsecond, false},
+		"when the last access token expires":        {720*time.Hour + 15*time.Minute, true},
+	} {
+		at := tokensAt(t, "EdDSA", func() time.Time { return session().RotatedAt.Truncate(time.Second).Add(test.after) })
+		if got := at.Rested(session()); got != test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+}
+
 func TestTokensVerifyWhileKeysChange(t *testing.T) {
 	t.Parallel()
 	tokens := tokens(t, "EdDSA")

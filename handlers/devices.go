@@ -33,15 +33,18 @@ func (s *server) forget(ctx context.Context, sids ...string) {
 	}
 }
 
-// listDevices answers GET /auth/devices, the one that was used last first.
+// listDevices answers GET /auth/devices, the one that was used last first. One that
+// rested too long is signed in no longer, though it is stored.
 func (s *server) listDevices(w http.ResponseWriter, r *http.Request, caller auth.Identity) error {
 	devices, err := s.db.Devices(r.Context(), caller.UserID)
 	if err != nil {
 		return err
 	}
-	out := make([]deviceJSON, len(devices))
-	for i, d := range devices {
-		out[i] = encodeDevice(d, caller)
+	out := make([]deviceJSON, 0, len(devices))
+	for _, d := range devices {
+		if !s.tokens.Rested(auth.Session{RotatedAt: d.RotatedAt, ExpiresAt: d.ExpiresAt}) {
+			out = append(out, encodeDevice(d, caller))
+		}
 	}
 	return reply(w, http.StatusOK, struct {
 		Devices []deviceJSON `json:"devices"`

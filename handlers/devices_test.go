@@ -81,6 +81,35 @@ func TestDevices(t *testing.T) {
 	})
 }
 
+// A device whose tokens have all expired for want of use is signed in no longer,
+// though its row is there for as long as the session could have lasted.
+func TestDevicesThatRestedTooLong(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, says())
+		s.signup("ann@example.com")
+		for range 2 {
+			s.signIn("ann@example.com", password, nil)
+		}
+		ann := s.signIn("ann@example.com", password, nil)
+		for id, rested := range map[int64]time.Duration{1: 720*time.Hour + 16*time.Minute, 2: 719 * time.Hour} {
+			_, err := db.Bun().NewRaw("UPDATE device_sessions SET rotated_at = ? WHERE id = ?", time.Now().UTC().Add(-rested), id).Exec(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out struct{ Devices []struct{ ID int64 } }
+		decodeInto(t, s.do(call{method: "GET", path: "/api/v1/auth/devices", token: ann.Access}).body, &out)
+		got := make(map[int64]bool)
+		for _, d := range out.Devices {
+			got[d.ID] = true
+		}
+		if diff := cmp.Diff(map[int64]bool{2: true, 3: true, 4: true}, got); diff != "" {
+			t.Errorf("devices (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestLogoutAll(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
