@@ -162,6 +162,25 @@ func TestABackendThatIsDownAndComesBack(t *testing.T) {
 	}
 }
 
+// A provider in this process is always there; whether the server behind it is,
+// its replies tell.
+func TestAServerBehindAProviderThatIsDown(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, settings []string) {
+		s := start(t, with(settings, "AI_PROVIDER=openai", "OPENAI_BASE_URL=http://127.0.0.1:1/v1", "AI_MODEL=m", "METRICS_ADDR=127.0.0.1:0")...)
+		you := signUp(t, s)
+		if got, want := state(t, s), "ok"; got != want {
+			t.Errorf("before anybody asked: got %q in /readyz, want %q", got, want)
+		}
+		for range 5 {
+			you.say(t, s, "Hello").through()
+		}
+		eventually(t, "the backend is told to be down", func() bool {
+			return state(t, s) == "failing" && scrapeOf(t, s.seen)["parley_backend_down"] == 1
+		})
+	})
+}
+
 func TestABackendThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, settings []string) {

@@ -188,8 +188,8 @@ func (o *observation) replica(hub *stream.Hub, backend *aigrpc.Client, revoked *
 	gauge("parley_lateness_seconds", "How late this process gets to what is due, as a mean over about a second; above 0.25 it takes no reply.", nil,
 		func() float64 { return hub.Lateness().Seconds() })
 	gauge("parley_draining", "1 while this replica is ending, else 0.", nil, func() float64 { return truth(hub.Draining()) })
-	gauge("parley_backend_down", "1 while the AI backend is left alone because it failed several times in a row, else 0.", nil,
-		func() float64 { return truth(backend.Admit() != nil) })
+	gauge("parley_backend_down", "1 when the AI backend has failed several times in a row, until it answers, else 0.", nil,
+		func() float64 { return truth(backend.Down()) })
 	gauge("parley_revocations_age_seconds", "How long ago it was read what other replicas have revoked; above 2 the database is asked on each request.", nil,
 		func() float64 { return revoked.Age().Seconds() })
 	gauge("parley_password_hashers", "Passwords that may be hashed at once.", nil, func() float64 { return float64(passwords.Load().Hashers) })

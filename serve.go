@@ -184,8 +184,11 @@ func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(cont
 		if hub.Draining() {
 			checks[2].State, checks[2].Fails = "ending", true
 		}
-		if backend.Health(ctx) != nil {
+		switch {
+		case backend.Health(ctx) != nil:
 			checks[3].State = "unreachable"
+		case backend.Down():
+			checks[3].State = "failing" // it is there; what it asks may not be
 		}
 		return checks
 	}

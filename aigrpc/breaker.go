@@ -48,6 +48,10 @@ func (c *Client) Admit() error {
 	return &stream.BackendError{Code: stream.CodeBackendUnavailable, Retryable: true, Err: errDown}
 }
 
+// Down reports whether the backend has failed several times in a row and has not
+// answered since, also while a reply may try again.
+func (c *Client) Down() bool { return c.breaker.State() != gobreaker.StateClosed }
+
 // watch tells the breaker how a reply begins, which is to be called once. One
 // that the breaker would not have let pass is not its business: it was admitted
 // before the backend failed, or is taken over and has to be tried.

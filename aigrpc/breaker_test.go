@@ -2,6 +2,7 @@ package aigrpc_test
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"parley/aigrpc"
+	"parley/aigrpc/amandaai"
 	"parley/stream"
 )
 
@@ -45,6 +47,45 @@ func TestABackendThatIsDownIsLeftAlone(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the backend is back and not asked: %v", err)
 		}
+	}
+}
+
+// Who watches sees no recovery where there was only a pause: that a reply may try
+// again says nothing of the backend.
+func TestABackendIsDownUntilItAnswers(t *testing.T) {
+	t.Parallel()
+	var back atomic.Bool
+	client := inProcess(t, func(m *amandaai.ChatMessage, out answers) error {
+		if back.Load() {
+			return says(nil, text("I am back."))(m, out)
+		}
+		return status.Error(codes.Unavailable, "gone")
+	})
+	for i := range 5 {
+		if client.Down() {
+			t.Fatalf("it is down after %d failures", i)
+		}
+		if _, err := reply(t.Context(), client, stream.Prompt{}); err == nil {
+			t.Fatal("there is no error")
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); client.Admit() != nil; time.Sleep(10 * time.Millisecond) {
+		if !client.Down() {
+			t.Fatal("it is left alone, and not down")
+		}
+		if time.Now().After(end) {
+			t.Fatal("nobody is admitted any more")
+		}
+	}
+	if !client.Down() {
+		t.Error("it is not down, and has not answered")
+	}
+	back.Store(true)
+	if _, err := reply(t.Context(), client, stream.Prompt{}); err != nil {
+		t.Fatal(err)
+	}
+	if client.Down() {
+		t.Error("it has answered, and is down")
 	}
 }
 
