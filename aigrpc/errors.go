@@ -2,8 +2,11 @@ package aigrpc
 
 import (
 	"errors"
+	"regexp"
+	"strconv"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -21,10 +24,10 @@ var (
 
 // backendError says what a call's error means for a reply. The backend's own
 // words are left out of it, unless it cannot be reached: they may repeat what
-// the user said, and an error is for the log.
+// the user said, and an error is for the log. A reason that is one word is not.
 func backendError(err error) *stream.BackendError {
 	s := status.Convert(err)
-	e := &stream.BackendError{Code: stream.CodeBackendError, Err: errors.New("aigrpc: the backend answered " + s.Code().String())}
+	e := &stream.BackendError{Code: stream.CodeBackendError, Err: errors.New("aigrpc: the backend answered " + s.Code().String() + reason(s))}
 	switch s.Code() {
 	case codes.Unavailable:
 		e.Code, e.Retryable, e.Err = stream.CodeBackendUnavailable, true, err
@@ -38,6 +41,26 @@ func backendError(err error) *stream.BackendError {
 		e.Retryable = true // another attempt may do better; a refusal would be repeated
 	}
 	return e
+}
+
+// aReason is what the reason of an ErrorInfo looks like, as
+// google/rpc/error_details.proto has it.
+var aReason = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,62}$`)
+
+// reason is why the backend failed, by the ErrorInfo that it may send: a key that
+// has expired, a quota that is used up, and the HTTP status that told so.
+func reason(s *status.Status) (text string) {
+	for _, detail := range s.Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if !ok || !aReason.MatchString(info.GetReason()) {
+			continue
+		}
+		text = ": " + info.GetReason()
+		if code, err := strconv.ParseUint(info.GetMetadata()["http_status"], 10, 16); err == nil {
+			text += ", HTTP status " + strconv.FormatUint(code, 10)
+		}
+	}
+	return text
 }
 
 // voiceCodes are what the codes of a reply's failure are for speech.
