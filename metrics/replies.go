@@ -120,7 +120,7 @@ func (r *Replies) addFlushes(build promauto.Factory) {
 	})
 	r.flushFailed = build.NewCounter(prometheus.CounterOpts{
 		Name: "parley_flush_failures_total",
-		Help: "Such statements that failed; what they were to save stays in memory and is tried again.",
+		Help: "Such statements that failed, and others that a reply needs to go on or to end; what they were to save stays in memory and is tried again.",
 	})
 }
 

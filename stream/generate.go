@@ -291,6 +291,9 @@ func (h *Hub) persist(ctx context.Context, messageID int64, do func(context.Cont
 		case errors.Is(err, models.ErrStaleOwner):
 			return errLost
 		}
+		if ctx.Err() == nil {
+			h.config.Metrics.Flushed(0, 0, err)
+		}
 		h.log.Warn("a reply waits for the database", "message_id", messageID, "err", err)
 		select {
 		case <-ctx.Done():

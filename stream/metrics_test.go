@@ -197,6 +197,22 @@ func TestFlushesThatFailAreCounted(t *testing.T) {
 	})
 }
 
+// A reply that has all of its text and waits for the database is not saved either.
+func TestAnEndThatIsNotStoredIsCounted(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		set, count := counting()
+		words := make(chan string)
+		r := start(t, db, steps(words), count)
+		r.send(t, user, chat, "hello")
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		close(words)
+		until(t, "each try is counted", func() bool { return metricstest.Values(t, set, "parley_flush_")["parley_flush_failures_total"] > 2 })
+	})
+}
+
 type key struct{}
 
 // The call to the backend keeps of a request's context what Carry says, and ends
