@@ -157,6 +157,7 @@ func TestNoMoreRepliesRunThanMay(t *testing.T) {
 			_, err := send()
 			queued <- err
 		}()
+		until(t, "one waits, and is no reply that runs", func() bool { return r.Queued() == 1 && r.Replies() == 1 })
 		// One waits for a place, and for a second one there is no room.
 		if _, err := send(); !errors.Is(err, stream.ErrOverloaded) {
 			t.Errorf("got %v, want %v", err, stream.ErrOverloaded)

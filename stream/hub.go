@@ -30,7 +30,7 @@ type Hub struct {
 	felt     atomic.Int64  // when it last ran in time, in nanoseconds from began; without Run always
 	pauses   atomic.Int64  // how often it was paused for long
 	survived atomic.Int64  // of these, those after which it was seen what it still owns
-	writers  atomic.Int64  // replies being written here, and turns being stored
+	writers  atomic.Int64  // replies being written here, and turns that wait or are being stored
 	queued   atomic.Int64  // requests that wait for a place
 	places   chan struct{} // as full as there are replies that were begun here; nil: no limit
 	speakers atomic.Int64  // replies that are spoken here

@@ -91,7 +91,7 @@ func (h *Hub) Lateness() time.Duration { return time.Duration(h.late.Load()) }
 func (h *Hub) Replica() string { return h.config.Replica }
 
 // Replies counts the replies that this replica writes.
-func (h *Hub) Replies() int64 { return h.writers.Load() }
+func (h *Hub) Replies() int64 { return max(0, h.writers.Load()-h.queued.Load()) }
 
 // sureOfItself waits until it is certain that this replica owns what it
 // writes, or ctx ends, and then returns why. A process that was paused for a
