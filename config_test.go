@@ -645,6 +645,14 @@ func TestSettingsOfProviders(t *testing.T) {
 			[]string{"AI_PROVIDER=gemini", "AI_MODEL=m"},
 			[]string{`GEMINI_API_KEY: the key is empty, or not printable ASCII without spaces`},
 		},
+		"all that a provider lacks": {
+			[]string{"AI_PROVIDER=gemini", "GEMINI_BASE_URL=here"},
+			[]string{
+				`AI_MODEL: no model is named`,
+				`GEMINI_API_KEY: the key is empty, or not printable ASCII without spaces`,
+				`GEMINI_BASE_URL: the base URL is no http or https URL`,
+			},
+		},
 		"numbers out of range": {
 			[]string{"AI_MAX_TOKENS=-1", "AI_MAX_REPLIES=-1", "AI_TEMPERATURE=2.1", "AI_SERVICE_PORT=65536"},
 			[]string{

@@ -120,11 +120,18 @@ func (c *configuration) checkProvider() {
 	}
 }
 
-// checkModel blames the setting that a provider's error is about.
+// checkModel blames the settings that the errors of a provider are about, which
+// its Check has joined.
 func (c *configuration) checkModel(err error, settings map[error]string) {
-	for of, name := range settings {
-		if errors.Is(err, of) {
-			c.fault(name, "%s", withoutPackage(err))
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return
+	}
+	for _, wrong := range joined.Unwrap() {
+		for of, name := range settings {
+			if errors.Is(wrong, of) {
+				c.fault(name, "%s", withoutPackage(wrong))
+			}
 		}
 	}
 }

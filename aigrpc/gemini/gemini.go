@@ -52,18 +52,20 @@ type Config struct {
 	MaxReplyBytes int
 }
 
-// Check says what New would refuse: ErrURL, ErrKey, ErrModel or nothing.
+// Check says all that New would refuse, as errors.Join does: ErrURL, ErrKey and
+// ErrModel, or nothing.
 func (c Config) Check() error {
+	var wrong []error
 	if c.BaseURL != "" && !provider.IsAddress(c.BaseURL) {
-		return ErrURL // without the URL, which may hold a password
+		wrong = append(wrong, ErrURL) // without the URL, which may hold a password
 	}
 	if c.APIKey == "" || !provider.IsKey(c.APIKey) {
-		return ErrKey
+		wrong = append(wrong, ErrKey)
 	}
 	if c.Model == "" {
-		return ErrModel
+		wrong = append(wrong, ErrModel)
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // A Server answers in chats by asking Gemini. It is safe for concurrent use.

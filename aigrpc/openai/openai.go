@@ -95,22 +95,23 @@ type Config struct {
 	MaxReplyBytes int
 }
 
-// Check says what New would refuse: ErrURL, ErrKey, ErrModel, ErrKind or
-// nothing.
+// Check says all that New would refuse, as errors.Join does: ErrURL, ErrKey,
+// ErrModel and ErrKind, or nothing.
 func (c Config) Check() error {
+	var wrong []error
 	if c.BaseURL != "" && !provider.IsAddress(c.BaseURL) {
-		return ErrURL // without the URL, which may hold a password
+		wrong = append(wrong, ErrURL) // without the URL, which may hold a password
 	}
 	if !provider.IsKey(c.APIKey) {
-		return ErrKey
+		wrong = append(wrong, ErrKey)
 	}
 	if c.Model == "" {
-		return ErrModel
+		wrong = append(wrong, ErrModel)
 	}
 	if _, known := dialects[c.kind()]; !known {
-		return fmt.Errorf("%w: %q", ErrKind, c.Kind)
+		wrong = append(wrong, fmt.Errorf("%w: %q", ErrKind, c.Kind))
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 func (c Config) kind() Kind {

@@ -36,17 +36,20 @@ type VoiceConfig struct {
 	Voice string
 }
 
-// Check says what NewVoice would refuse: ErrURL, ErrKey, ErrVoice or nothing.
+// Check says all that NewVoice would refuse, as errors.Join does: ErrURL, ErrKey
+// and ErrVoice, or nothing.
 func (c VoiceConfig) Check() error {
-	switch {
-	case c.BaseURL != "" && !provider.IsAddress(c.BaseURL):
-		return ErrURL
-	case !provider.IsKey(c.APIKey):
-		return ErrKey
-	case c.TranscribeModel == "" || c.SpeechModel == "" || c.Voice == "":
-		return ErrVoice
+	var wrong []error
+	if c.BaseURL != "" && !provider.IsAddress(c.BaseURL) {
+		wrong = append(wrong, ErrURL)
 	}
-	return nil
+	if !provider.IsKey(c.APIKey) {
+		wrong = append(wrong, ErrKey)
+	}
+	if c.TranscribeModel == "" || c.SpeechModel == "" || c.Voice == "" {
+		wrong = append(wrong, ErrVoice)
+	}
+	return errors.Join(wrong...)
 }
 
 // A Voice hears and speaks by asking another server. It is safe for concurrent
