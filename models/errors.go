@@ -80,7 +80,8 @@ func isUnavailable(err error) bool {
 		return unavailableState(state)
 	}
 	if code, ok := sqliteCode(err); ok {
-		return unavailableCode(code)
+		// A file that is not migrated has no code of its own.
+		return unavailableCode(code) || strings.Contains(err.Error(), "no such table: ")
 	}
 	for _, lost := range []error{
 		context.DeadlineExceeded, os.ErrDeadlineExceeded, driver.ErrBadConn,
@@ -127,6 +128,7 @@ func unavailableState(state string) bool {
 	case "25006", // read_only_sql_transaction: a standby
 		"25P03", "25P04", // idle_in_transaction_session_timeout, transaction_timeout
 		"3D000",                   // invalid_catalog_name: the database is not there
+		"42P01",                   // undefined_table: it is not migrated
 		"40001", "40003", "40P01", // lost against other transactions, again and again
 		lockNotAvailable:
 		return true

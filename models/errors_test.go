@@ -156,6 +156,16 @@ func TestWhoeverGivesUpIsToldSo(t *testing.T) {
 	})
 }
 
+func TestADatabaseThatIsNotMigratedIsUnavailable(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		_, err := db.Bun().NewRaw("SELECT 1 FROM nowhere").Exec(t.Context())
+		if err := models.Classify(t.Context(), err); !errors.Is(err, models.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+	})
+}
+
 func TestFaultsOfAStatementAreNotTrouble(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {
