@@ -280,6 +280,26 @@ func TestASlowFirstTokenIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A server that has said how its answer ended, and then hangs, has answered.
+func TestAServerThatHangsAtTheEnd(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, event("That is all.")+stops)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got, err := ask(ctx, t, openai.Config{BaseURL: server.URL}, &amandaai.ChatMessage{Message: "Well?"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, []*amandaai.ChatChunk{text("That is all."), done("stop", nil)}, protocmp.Transform()); diff != "" {
+		t.Errorf("got -, want +\n%s", diff)
+	}
+}
+
 // The server's work ends, and is not paid for, as soon as nobody waits for it.
 func TestTheServerLearnsThatNobodyListens(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package openai
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/packages/ssestream"
@@ -86,6 +87,10 @@ func (s *Server) params(q question) openai.ChatCompletionNewParams {
 	return p
 }
 
+// lastWords is how long a server that has said how its answer ended has to say what
+// it cost. The answer is whole without that.
+const lastWords = 5 * time.Second
+
 // ask asks the server once.
 func (s *Server) ask(ctx context.Context, q question, answer *provider.Answer) error {
 	asking, cancel := context.WithCancel(ctx)
@@ -96,6 +101,9 @@ func (s *Server) ask(ctx context.Context, q question, answer *provider.Answer) e
 
 	answer.GoOn(q.goOnFrom)
 	var end ending
+	hung := time.AfterFunc(lastWords, cancel)
+	hung.Stop() // before the answer has ended it is not this that counts
+	defer hung.Stop()
 	for stream.Next() {
 		x.Event()
 		err := end.hear(stream.Current(), answer)
@@ -104,6 +112,9 @@ func (s *Server) ask(ctx context.Context, q question, answer *provider.Answer) e
 		}
 		if err != nil {
 			return err
+		}
+		if end.reason != "" {
+			hung.Reset(lastWords)
 		}
 	}
 	if end.reason != "" {
