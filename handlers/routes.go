@@ -244,7 +244,7 @@ func crossOrigin(origins []string, next http.Handler) http.Handler {
 		},
 		ExposedHeaders: []string{
 			"X-Request-Id", "Location", "Preference-Applied", "Retry-After", "RateLimit", "RateLimit-Policy",
-			"WWW-Authenticate", "Upload-Offset",
+			"WWW-Authenticate", "Upload-Offset", "Content-Disposition",
 		},
 		MaxAge: 600,
 	}

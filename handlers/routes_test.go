@@ -155,7 +155,7 @@ func TestCORS(t *testing.T) {
 		"an origin in the list": {
 			[]string{"https://app.example"},
 			get("https://app.example"), 200, "Origin",
-			"https://app.example", "", "", "X-Request-Id, Location, Preference-Applied, Retry-After, Ratelimit, Ratelimit-Policy, Www-Authenticate, Upload-Offset",
+			"https://app.example", "", "", "X-Request-Id, Location, Preference-Applied, Retry-After, Ratelimit, Ratelimit-Policy, Www-Authenticate, Upload-Offset, Content-Disposition",
 		},
 		"another origin": {[]string{"https://app.example"}, get("https://evil.example"), 200, "Origin", "", "", "", ""},
 		"a longer one":   {[]string{"https://app.example"}, get("https://app.example.evil.example"), 200, "Origin", "", "", "", ""},
@@ -178,7 +178,7 @@ func TestCORS(t *testing.T) {
 		"any origin, where that is what is asked for": {
 			[]string{"*"},
 			get("https://evil.example"), 200, "Origin", "*", "", "",
-			"X-Request-Id, Location, Preference-Applied, Retry-After, Ratelimit, Ratelimit-Policy, Www-Authenticate, Upload-Offset",
+			"X-Request-Id, Location, Preference-Applied, Retry-After, Ratelimit, Ratelimit-Policy, Www-Authenticate, Upload-Offset, Content-Disposition",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
