@@ -67,7 +67,7 @@ func main() {
 	flag.IntVar(&s.followed, "followed", 100, "replies of the elsewhere scenario")
 	flag.IntVar(&s.speakers, "speakers", 8, "clients of the voice scenario")
 	flag.IntVar(&s.seconds, "seconds", 15, "seconds that a scenario measures")
-	flag.StringVar(&s.profile, "profile", "", "folder for CPU profiles of both servers")
+	flag.StringVar(&s.profile, "profile", "", "folder for CPU profiles of the relay")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
