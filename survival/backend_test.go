@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,6 +80,7 @@ func (o order) variant(salt string) string {
 // A call is one that the backend got.
 type call struct {
 	peer         string // the connection that it came by: one for each process
+	message      string
 	continueFrom string
 	began        time.Time
 	whole        string // the text that it leads to
@@ -137,7 +139,7 @@ func (b *backend) StreamChat(m *amandaai.ChatMessage, out amandaai.AIService_Str
 	b.running.Add(1)
 	defer b.running.Add(-1)
 	ctx := out.Context()
-	c := &call{continueFrom: m.GetContinueFrom(), began: time.Now()}
+	c := &call{message: m.GetMessage(), continueFrom: m.GetContinueFrom(), began: time.Now()}
 	if p, ok := peer.FromContext(ctx); ok {
 		c.peer = p.Addr.String()
 	}
@@ -194,11 +196,12 @@ func (b *backend) of(messageID int64) []call {
 	return calls
 }
 
-// askedOncePerOwner reports what is wrong with the number of calls for a
-// message. An owner that is killed before it asks does not. A process that lost
-// the message and took it again is another owner, up to so often.
-func (b *backend) askedOncePerOwner(messageID int64, owners, inOneProcess int) error {
-	calls := b.of(messageID)
+// askedOncePerOwner reports what is wrong with the number of calls for the reply to
+// a reader. An owner that is killed before it asks does not. A process that lost
+// the reply and took it again is another owner, up to so often.
+func (b *backend) askedOncePerOwner(r *reader, owners, inOneProcess int) error {
+	messageID := r.messageID
+	calls := slices.DeleteFunc(b.of(messageID), func(c call) bool { return c.message != r.order.message() })
 	by := make(map[string]int) // by the connection
 	for _, c := range calls {
 		by[c.peer]++

@@ -77,7 +77,7 @@ func (c *cutting) client(rng *rand.Rand, number int) error {
 		if err := r.check(0); err != nil {
 			return err
 		}
-		if err := c.service.backend.askedOncePerOwner(r.messageID, 1, 1); err != nil {
+		if err := c.service.backend.askedOncePerOwner(r, 1, 1); err != nil {
 			return err
 		}
 		c.replies.Add(1)

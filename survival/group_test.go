@@ -111,7 +111,7 @@ func (g *group) finish(t *testing.T, resets int) {
 			t.Errorf("message %d: stored (%v) is %s\n%q, the backend said\n%q", r.messageID, err, m.Status, m.Content, said)
 		}
 		taken, most := g.service.takeovers(r.messageID)
-		if err := g.service.backend.askedOncePerOwner(r.messageID, 1+taken, max(most, 1)); err != nil {
+		if err := g.service.backend.askedOncePerOwner(r, 1+taken, max(most, 1)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -48,6 +48,7 @@ type reader struct {
 	async   bool   // sends first and follows then
 	want    string // what the text must be the beginning of, "": unknown
 
+	sends     int   // how often the message was sent
 	messageID int64 // 0: nobody has acknowledged the message
 	lastID    string
 	text      []byte
@@ -198,6 +199,7 @@ func (r *reader) exchange(ctx context.Context, conn net.Conn, c cut) error {
 func (r *reader) request(ctx context.Context) (*http.Request, error) {
 	method, path, body := http.MethodGet, fmt.Sprintf("/messages/%d/stream", r.messageID), []byte(nil)
 	if r.messageID == 0 {
+		r.sends++
 		var err error
 		method, path = http.MethodPost, "/messages"
 		if body, err = json.Marshal(map[string]string{"message": r.order.message()}); err != nil {
@@ -236,6 +238,7 @@ func (r *reader) send(ctx context.Context, p *process) error {
 	var answer struct {
 		Message stored `json:"message"`
 	}
+	r.sends++
 	status, err := r.service.call(ctx, p, http.MethodPost, "/messages", map[string]string{"message": r.order.message()}, &answer,
 		"Idempotency-Key", r.key, "Accept", "application/json", "Prefer", "respond-async")
 	switch {
