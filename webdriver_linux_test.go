@@ -48,7 +48,12 @@ func browse(t *testing.T, flags ...string) *browser {
 	browsing <- struct{}{}
 	t.Cleanup(func() { <-browsing })
 	b := &browser{t: t}
-	address := startDriver(t, driver)
+	address := ""
+	for tries := 1; address == ""; tries++ { // the port that is free for IPv4 may be taken for IPv6: then it ends
+		if address = startDriver(t, driver); address == "" && tries == 3 {
+			t.Fatal("chromedriver does not start")
+		}
+	}
 	options := map[string]any{"binary": mortal(t, chromium), "args": append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server",
@@ -91,7 +96,7 @@ func mortal(t *testing.T, program string) string {
 	return file
 }
 
-// startDriver starts chromedriver and returns its URL.
+// startDriver starts chromedriver and returns its URL; "" if it has ended.
 func startDriver(t *testing.T, program string) string {
 	t.Helper()
 	cmd := exec.Command(program, "--port=0")
@@ -119,11 +124,7 @@ func startDriver(t *testing.T, program string) string {
 		}
 		_ = cmd.Wait()
 	}()
-	url, started := <-address
-	if !started {
-		t.Fatal("chromedriver does not start")
-	}
-	return url
+	return <-address
 }
 
 // ask sends a command and reads the value of its answer.
