@@ -67,16 +67,13 @@ func (d *DB) Edit(ctx context.Context, w Rewrite) (Exchange, error) {
 func (d *DB) rewrite(ctx context.Context, w Rewrite, begin func(context.Context, bun.Tx, Chat, Message) (Message, error)) (Exchange, error) {
 	var refused error
 	for range raceAttempts {
-		used, err := d.usedKey(ctx, w.UserID, w.Key)
+		ex, found, err := d.Repeated(ctx, w.UserID, w.Key)
 		switch {
-		case err != nil:
-			return Exchange{}, err
-		case used != nil:
-			return d.storedExchange(ctx, w.UserID, used.MessageID)
+		case found || err != nil:
+			return ex, err
 		case refused != nil:
 			return Exchange{}, refused
 		}
-		var ex Exchange
 		err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
 			ex, err = d.rewriteIn(ctx, tx, w, begin)
 			return err

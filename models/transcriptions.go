@@ -181,14 +181,11 @@ func (d *DB) ChatIdle(ctx context.Context, chatID int64) error {
 // KeyedExchange returns the exchange that was stored under a key, as AppendTurn
 // does of a turn that repeats it; ErrNotFound if there is none.
 func (d *DB) KeyedExchange(ctx context.Context, userID int64, key IdempotencyKey) (Exchange, error) {
-	used, err := d.usedKey(ctx, userID, &key)
-	switch {
-	case err != nil:
-		return Exchange{}, err
-	case used == nil:
-		return Exchange{}, ErrNotFound
+	ex, found, err := d.Repeated(ctx, userID, &key)
+	if !found && err == nil {
+		err = ErrNotFound
 	}
-	return d.storedExchange(ctx, userID, used.MessageID)
+	return ex, err
 }
 
 // Exchange returns the exchange that a reply belongs to, as it stands. Errors as

@@ -286,12 +286,8 @@ func (d *DB) tellReply(ctx context.Context, tx bun.Tx, userID int64, ex *Exchang
 // tokens set aside: with the exchange of an earlier turn that had its key, or an
 // error; errRaced if there is no reason any more.
 func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused error) (Exchange, error) {
-	used, err := d.usedKey(ctx, turn.UserID, turn.Key)
-	if err != nil {
-		return Exchange{}, err
-	}
-	if used != nil {
-		return d.storedExchange(ctx, turn.UserID, used.MessageID)
+	if first, found, err := d.Repeated(ctx, turn.UserID, turn.Key); found || err != nil {
+		return first, err
 	}
 	if errors.Is(refused, ErrOverLimit) {
 		return Exchange{}, refused
@@ -301,7 +297,7 @@ func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused
 			return Exchange{}, err
 		}
 		var running int64
-		err = d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
+		err := d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
 		switch {
 		case err == nil:
 			return Exchange{}, &ReplyInProgress{MessageID: running}
