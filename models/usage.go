@@ -234,7 +234,7 @@ func sum(all []settlement) []daySum {
 		if !known {
 			i = len(sums)
 			at[key] = i
-			sums = append(sums, daySum{UserID: s.UserID, Day: s.Day})
+			sums = append(sums, key)
 		}
 		d := &sums[i]
 		d.InputTokens += s.InputTokens
