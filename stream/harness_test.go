@@ -299,6 +299,18 @@ func (tr *transcript) take(t *testing.T, e event) {
 	}
 }
 
+// until takes what f gets until the text is this.
+func (tr *transcript) until(t *testing.T, f *follow, text string) {
+	t.Helper()
+	for tr.text != text {
+		e, ok := f.next()
+		if !ok {
+			t.Fatalf("the stream ended at %q, before %q", tr.text, text)
+		}
+		tr.take(t, e)
+	}
+}
+
 // field reads one member of an event's data.
 func field[T any](t *testing.T, e event, name string) T {
 	t.Helper()

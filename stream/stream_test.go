@@ -638,8 +638,11 @@ func TestStop(t *testing.T) {
 				follows := map[string]*follow{
 					"here": r.open(t, user, ex.Reply.ID, ""), "elsewhere": other.open(t, user, ex.Reply.ID, ""),
 				}
+				transcripts := map[string]*transcript{"here": {}, "elsewhere": {}}
 				words <- "as far "
 				words <- "as this"
+				// What is kept is what was shown, so it has to be shown first.
+				transcripts["here"].until(t, follows["here"], "as far as this")
 				m, err := stopper.Stop(t.Context(), user, ex.Reply.ID)
 				if err != nil {
 					t.Fatal(err)
@@ -649,7 +652,7 @@ func TestStop(t *testing.T) {
 				}
 				<-left
 				for name, f := range follows {
-					var tr transcript
+					tr := transcripts[name]
 					for _, e := range f.all() {
 						tr.take(t, e)
 					}
