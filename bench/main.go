@@ -47,6 +47,7 @@ type settings struct {
 	speakers int
 	seconds  int
 	profile  string
+	through  string
 }
 
 func main() {
@@ -68,6 +69,7 @@ func main() {
 	flag.IntVar(&s.speakers, "speakers", 8, "clients of the voice scenario")
 	flag.IntVar(&s.seconds, "seconds", 15, "seconds that a scenario measures")
 	flag.StringVar(&s.profile, "profile", "", "folder for CPU profiles of the relay")
+	flag.StringVar(&s.through, "through", "", "command that Parley and the relay are started through, such as nice -n 10: what is short is then short for them, and not for source and clients")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -124,7 +126,7 @@ func run(ctx context.Context, s settings, names []string) error {
 	for _, n := range names {
 		wanted[n] = true
 	}
-	bin, remove, err := build(ctx)
+	bin, remove, err := build(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,15 +19,25 @@ import (
 )
 
 // binaries are the programs that are measured.
-type binaries struct{ parley, bench, folder string }
+type binaries struct {
+	parley, bench, folder string
+	through               []string // the command that servers are started through
+}
+
+// server is a command that runs a server, which keeps the id of the process that
+// through is: it must exec.
+func (b binaries) server(ctx context.Context, program string, args ...string) *exec.Cmd {
+	line := append(slices.Clone(b.through), append([]string{program}, args...)...)
+	return exec.CommandContext(ctx, line[0], line[1:]...)
+}
 
 // build makes Parley's binary; this program is the other one.
-func build(ctx context.Context) (binaries, func(), error) {
+func build(ctx context.Context, s settings) (binaries, func(), error) {
 	folder, err := os.MkdirTemp("", "parley-bench-")
 	if err != nil {
 		return binaries{}, nil, err
 	}
-	b := binaries{parley: filepath.Join(folder, "parley"), folder: folder}
+	b := binaries{parley: filepath.Join(folder, "parley"), folder: folder, through: strings.Fields(s.through)}
 	if b.bench, err = os.Executable(); err != nil {
 		return binaries{}, nil, err
 	}
@@ -138,7 +149,7 @@ func startRelay(ctx context.Context, bin binaries, s settings, sc scenario, back
 	if s.profile != "" {
 		args = append(args, "-profile", filepath.Join(s.profile, sc.name+"-relay.prof"))
 	}
-	return listen(exec.CommandContext(ctx, bin.bench, args...), plain)
+	return listen(bin.server(ctx, bin.bench, args...), plain)
 }
 
 // startParley starts Parley on an empty database, and makes accounts.
@@ -184,7 +195,7 @@ func (p parley) start(ctx context.Context) (running, error) {
 	if err != nil {
 		return running{}, err
 	}
-	cmd := exec.CommandContext(ctx, p.bin.parley)
+	cmd := p.bin.server(ctx, p.bin.parley)
 	cmd.Dir = p.bin.folder
 	cmd.Env = append(os.Environ(), "PORT=0", "LOG_FORMAT=json", "LOG_LEVEL=info", "DATABASE_URL="+p.database, "JWT_KEYS="+p.keys,
 		"AI_PROVIDER=grpc", "GRPC_AI_BACKEND_HOST="+host, "GRPC_AI_BACKEND_PORT="+port, "DRAIN_TIMEOUT=1s")
