@@ -19,6 +19,14 @@ func (d *DB) RenewReplica(ctx context.Context, id string, lease time.Duration) e
 	return classify(ctx, err)
 }
 
+// NextLapse returns how soon the first of the leases lapses that other replicas
+// have, unless it is renewed; never, false, where they have none.
+func (d *DB) NextLapse(ctx context.Context, id string) (in time.Duration, ok bool, err error) {
+	var lapse, now bun.NullTime
+	err = d.read.NewRaw("SELECT min(lease_until), ?1 FROM replicas WHERE id <> ?0 AND lease_until > ?1", id, d.clock(0)).Scan(ctx, &lapse, &now)
+	return lapse.Sub(now.Time), !lapse.IsZero(), classify(ctx, err)
+}
+
 // RemoveReplica says that the replica has ended: what it owns is free at once.
 func (d *DB) RemoveReplica(ctx context.Context, id string) error {
 	_, err := d.write.NewRaw("DELETE FROM replicas WHERE id = ?", id).Exec(ctx)

@@ -67,6 +67,32 @@ func TestAReplyIsAnOrphanWithoutALiveOwner(t *testing.T) {
 	})
 }
 
+func TestTheNextLapse(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		const soon = time.Minute
+		for _, step := range []struct {
+			what  string
+			id    string
+			lease time.Duration
+			want  time.Duration // rounded up to soon
+		}{
+			{"its own is none", "me", time.Second, 0},
+			{"another's", "far", time.Hour, time.Hour},
+			{"the first of two", "near", 2 * soon, 2 * soon},
+			{"renewed", "near", 4 * soon, 4 * soon},
+			{"lapsed", "near", -time.Second, time.Hour},
+		} {
+			must(t, db.RenewReplica(t.Context(), step.id, step.lease))
+			in, ok, err := db.NextLapse(t.Context(), "me")
+			must(t, err)
+			if ok != (step.want > 0) || ok && (in > step.want || in < step.want-soon) {
+				t.Errorf("%s: got %v, %t, want %v", step.what, in, ok, step.want)
+			}
+		}
+	})
+}
+
 func TestOneReplicaTakesAnOrphan(t *testing.T) {
 	t.Parallel()
 	type result struct {

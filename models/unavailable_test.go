@@ -168,6 +168,7 @@ var calls = map[string]func(ctx context.Context, db *models.DB) error{
 	"DisownReply":    func(ctx context.Context, db *models.DB) error { return db.DisownReply(ctx, 1, 1, "me") },
 	"ReleaseReply":   func(ctx context.Context, db *models.DB) error { return db.ReleaseReply(ctx, 1, 1, "me") },
 	"RenewReplica":   func(ctx context.Context, db *models.DB) error { return db.RenewReplica(ctx, "me", time.Minute) },
+	"NextLapse":      func(ctx context.Context, db *models.DB) error { _, _, err := db.NextLapse(ctx, "me"); return err },
 	"RemoveReplica":  func(ctx context.Context, db *models.DB) error { return db.RemoveReplica(ctx, "me") },
 	"UserEvents":     func(ctx context.Context, db *models.DB) error { _, err := db.UserEvents(ctx, 1, 0, 1); return err },
 	"EventBounds":    func(ctx context.Context, db *models.DB) error { _, _, err := db.EventBounds(ctx, 1); return err },

@@ -188,6 +188,19 @@ func (h *Hub) keepLease(ctx context.Context) {
 	}
 	h.keepSpeeches(ctx)
 	h.shareCounts(ctx)
+	h.awaitLapse(ctx)
+}
+
+// awaitLapse has keepLease called when the lease of another replica lapses before
+// the next poll: that one has not renewed it, and its readers wait.
+func (h *Hub) awaitLapse(ctx context.Context) {
+	in, ok, err := h.db.NextLapse(ctx, h.config.Replica)
+	if err != nil && ctx.Err() == nil {
+		h.log.Warn("the leases of the other replicas are not known, trying again", "err", err)
+	}
+	if ok && in < h.config.PollEvery {
+		time.AfterFunc(in+time.Millisecond, func() { signal(h.free) })
+	}
 }
 
 // knowsTheDead reports whether a lease that has lapsed says that its owner is dead.
