@@ -192,11 +192,15 @@ func (h *Hub) keepLease(ctx context.Context) {
 }
 
 // awaitLapse has keepLease called when the lease of another replica lapses before
-// the next poll: that one has not renewed it, and its readers wait.
+// the next poll, which then has not been renewed, and when this replica comes to
+// know the dead: the readers of what they left wait.
 func (h *Hub) awaitLapse(ctx context.Context) {
 	in, ok, err := h.db.NextLapse(ctx, h.config.Replica)
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("the leases of the other replicas are not known, trying again", "err", err)
+	}
+	if sure := time.Until(h.renewedSince.Add(h.config.Lease)); sure > 0 && (sure < in || !ok) {
+		in, ok = sure, true
 	}
 	if ok && in < h.config.PollEvery {
 		time.AfterFunc(in+time.Millisecond, func() { signal(h.free) })
