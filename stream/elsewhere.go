@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -236,14 +237,23 @@ func (h *Hub) takeOrphans(ctx context.Context) {
 			h.log.Warn("a reply cannot be taken over, trying again", "message_id", t.Message.ID, "err", err)
 		}
 	}
-	if found == maxTaken && len(taken) > 0 {
-		signal(h.free) // there are more, and their readers wait
+	// There may be more, and their readers wait.
+	switch {
+	case found < maxTaken || len(orphans) == 0 || err != nil:
+	case len(taken) > 0:
+		signal(h.free)
+	default: // another replica was faster, and is busy with these
+		time.AfterFunc(rand.N(2*lostRace), func() { signal(h.free) })
 	}
 }
 
 // maxTaken is how many replies a replica takes over before it renews its lease
 // and looks again, so that the others get their share.
 const maxTaken = 100
+
+// lostRace is how long a replica waits, as a mean, before it looks again for the
+// replies of dead ones when others have taken all that it found.
+const lostRace = 20 * time.Millisecond
 
 // inspectAll is how often all replies are compared with the database, and not
 // only those that somebody wants something of.

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"parley/models"
+	"parley/models/modelstest"
 	"parley/stream"
 )
 
@@ -63,6 +65,47 @@ func TestManyRepliesAreTakenOverAtOnce(t *testing.T) {
 		r := start(t, db, teller(nil, script, true), func(c *stream.Config) { c.PollEvery = time.Hour })
 		until(t, "all replies run here", func() bool { return r.Replies() == n })
 	})
+}
+
+// A replica that finds only replies which another one is about to take looks again
+// for what that one leaves.
+func TestTheLoserOfARaceLooksAgain(t *testing.T) {
+	t.Parallel()
+	url := modelstest.URL(t, models.Postgres)
+	db, err := models.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	other, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	user, _ := newUser(t, db)
+	const n = 250
+	for i := range n {
+		if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: fmt.Sprint("tell me ", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx, err := other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has been
+	if _, err := tx.ExecContext(t.Context(), "SELECT 1 FROM replies FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, db, teller(nil, script, true), func(c *stream.Config) { c.Lease, c.PollEvery = time.Hour, time.Hour })
+	time.Sleep(300 * time.Millisecond)
+	if got := r.Replies(); got != 0 {
+		t.Errorf("%d replies run here, and are another one's", got)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all replies run here", func() bool { return r.Replies() == n })
 }
 
 // A dead replica's replies are taken over when its lease lapses, and by one that
