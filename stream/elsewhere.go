@@ -196,14 +196,18 @@ func (h *Hub) keepLease(ctx context.Context) {
 // the next poll, which then has not been renewed, and when this replica comes to
 // know the dead: the readers of what they left wait.
 func (h *Hub) awaitLapse(ctx context.Context) {
-	in, ok, err := h.db.NextLapse(ctx, h.config.Replica)
+	in := h.config.PollEvery
+	lapse, ok, err := h.db.NextLapse(ctx, h.config.Replica)
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("the leases of the other replicas are not known, trying again", "err", err)
 	}
-	if sure := time.Until(h.renewedSince.Add(h.config.Lease)); sure > 0 && (sure < in || !ok) {
-		in, ok = sure, true
+	if ok {
+		in = min(in, lapse)
 	}
-	if ok && in < h.config.PollEvery {
+	if sure := time.Until(h.renewedSince.Add(h.config.Lease)); sure > 0 {
+		in = min(in, sure)
+	}
+	if in < h.config.PollEvery {
 		time.AfterFunc(in+time.Millisecond, func() { signal(h.free) })
 	}
 }
@@ -237,12 +241,13 @@ func (h *Hub) takeOrphans(ctx context.Context) {
 			h.log.Warn("a reply cannot be taken over, trying again", "message_id", t.Message.ID, "err", err)
 		}
 	}
+	if found < maxTaken || len(orphans) == 0 || err != nil {
+		return
+	}
 	// There may be more, and their readers wait.
-	switch {
-	case found < maxTaken || len(orphans) == 0 || err != nil:
-	case len(taken) > 0:
+	if len(taken) > 0 {
 		signal(h.free)
-	default: // another replica was faster, and is busy with these
+	} else { // another replica was faster, and is busy with these
 		time.AfterFunc(rand.N(2*lostRace), func() { signal(h.free) })
 	}
 }

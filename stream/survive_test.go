@@ -51,17 +51,23 @@ func give(n int) chan struct{} {
 	return c
 }
 
+// leave begins n replies of a new user that owner does not write.
+func leave(t *testing.T, db *models.DB, owner string, n int) {
+	t.Helper()
+	user, _ := newUser(t, db)
+	for i := range n {
+		if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: fmt.Sprint("tell me ", i), Owner: owner}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A replica that finds more replies without an owner than it takes at once does
 // not leave the others to its next look.
 func TestManyRepliesAreTakenOverAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
-		user, _ := newUser(t, db)
 		const n = 250
-		for i := range n {
-			if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: fmt.Sprint("tell me ", i)}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		leave(t, db, "", n)
 		r := start(t, db, teller(nil, script, true), func(c *stream.Config) { c.PollEvery = time.Hour })
 		until(t, "all replies run here", func() bool { return r.Replies() == n })
 	})
@@ -82,13 +88,8 @@ func TestTheLoserOfARaceLooksAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	user, _ := newUser(t, db)
 	const n = 250
-	for i := range n {
-		if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: fmt.Sprint("tell me ", i)}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	leave(t, db, "", n)
 	tx, err := other.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +99,17 @@ func TestTheLoserOfARaceLooksAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, db, teller(nil, script, true), func(c *stream.Config) { c.Lease, c.PollEvery = time.Hour, time.Hour })
-	time.Sleep(300 * time.Millisecond)
+	leases := make(map[time.Time]bool) // it renews its own before each look
+	until(t, "it has looked twice", func() bool {
+		var lease sql.NullTime
+		if err := other.QueryRowContext(t.Context(), "SELECT max(lease_until) FROM replicas").Scan(&lease); err != nil {
+			t.Fatal(err)
+		}
+		if lease.Valid {
+			leases[lease.Time] = true
+		}
+		return len(leases) > 2
+	})
 	if got := r.Replies(); got != 0 {
 		t.Errorf("%d replies run here, and are another one's", got)
 	}
@@ -119,10 +130,7 @@ func TestALapsedLeaseIsNotWaitedForTwice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, db *models.DB) {
-				user, _ := newUser(t, db)
-				if _, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, Content: "tell me", Owner: "dead"}); err != nil {
-					t.Fatal(err)
-				}
+				leave(t, db, "dead", 1)
 				for owner, left := range leases {
 					if err := db.RenewReplica(t.Context(), owner, left); err != nil {
 						t.Fatal(err)
