@@ -153,7 +153,10 @@ func TestAWipeWhileOthersWrite(t *testing.T) {
 				return "ok"
 			})
 			for _, r := range results {
-				if r != "ok" && r != "wipe ok" && r != "not found" {
+				// There is no pause here, so the id of a reply that is gone may be
+				// another one's by the time that it is asked why it could not end.
+				allowed := []string{"ok", "wipe ok", "not found", models.ErrStaleOwner.Error()}
+				if !slices.Contains(allowed, r) {
 					t.Error(r)
 				}
 			}
