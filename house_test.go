@@ -75,7 +75,7 @@ var onlyIn = []struct {
 	{
 		"what the service knows does not depend on how it is asked",
 		func(p string) bool { return within("net/http", p) },
-		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/...", "parley/aigrpc/provider", "parley/metrics", "parley/tracing"},
+		[]string{"parley", "parley/handlers/...", "parley/stream", "parley/bench/...", "parley/aigrpc/openai", "parley/aigrpc/provider", "parley/metrics", "parley/tracing"},
 	},
 	{
 		"tokens are auth's business",

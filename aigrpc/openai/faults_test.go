@@ -122,6 +122,8 @@ func TestStreams(t *testing.T) {
 		"with named events":                 {says("event: chunk\n" + whole + stops + ends), stopped(nil), told{}},
 		"with empty deltas":                 {says(event("") + event("Yes") + event("") + event(", we can.") + event("") + stops + ends), stopped(nil), told{}},
 		"with the end beside the last text": {says(event("Yes") + strings.Replace(event(", we can."), "null", `"stop"`, 1) + ends), stopped(nil), told{}},
+		"with an error that is none":        {says(strings.ReplaceAll(whole+stops+costs, `"choices"`, `"error": null,"choices"`) + ends), stopped(usage), told{}},
+		"with the word error in the text":   {says(event(`The \"error\": null`) + stops + ends), []*amandaai.ChatChunk{text(`The "error": null`), done("stop", nil)}, told{}},
 		"with a reason of their own":        {says(whole + strings.Replace(stops, "stop", "tool_calls", 1) + ends), append(said[:2:2], done("tool_calls", nil)), told{}},
 		"that the content filter ends":      {says(event("Yes") + strings.Replace(stops, "stop", "content_filter", 1) + ends), []*amandaai.ChatChunk{said[0], done("content_filter", nil)}, told{}},
 		"that the content filter forbids": {func(_ int, w http.ResponseWriter, _ *http.Request) {

@@ -130,7 +130,7 @@ type Server struct {
 	amandaai.UnimplementedAIServiceServer
 	config  Config
 	dialect dialect
-	chat    openai.ChatCompletionService
+	chat    openai.Client // its options alone
 	models  openai.ModelService
 	close   func()
 }
@@ -149,7 +149,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		config:  c,
 		dialect: dialects[c.kind()],
-		chat:    openai.NewChatCompletionService(opts...),
+		chat:    openai.Client{Options: opts},
 		models:  openai.NewModelService(opts...),
 		close:   client.CloseIdleConnections,
 	}, nil

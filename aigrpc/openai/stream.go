@@ -96,7 +96,7 @@ func (s *Server) ask(ctx context.Context, q question, answer *provider.Answer) e
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the server's work on an answer that is as long as it may be
 	asking, x := provider.Watch(asking)
-	stream := s.chat.NewStreaming(asking, s.params(q))
+	stream := s.stream(asking, s.params(q))
 	defer func() { _ = stream.Close() }() // nothing is to be done about it
 
 	answer.GoOn(q.goOnFrom)

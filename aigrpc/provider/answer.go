@@ -3,6 +3,7 @@ package provider
 import (
 	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -29,9 +30,9 @@ const (
 	// that is long enough to be no coincidence.
 	shortestEcho = 16
 
-	// Of so many signs of life one is passed on: a model that thinks says
-	// several in a second.
-	signsOfLife = 16
+	// Signs of life are passed on when nothing was for so long: a fast model
+	// thinks many thoughts in a second, and a slow one may need many for each.
+	pulse = time.Second
 )
 
 // An Answer is an answer on its way to the client. Its text is what Write was
@@ -46,7 +47,7 @@ type Answer struct {
 	heard     string // of echo, so far
 	half      string // the beginning of a rune
 	begun     bool
-	signs     int
+	sent      time.Time // when the last chunk was
 }
 
 // NewAnswer begins an answer of at most so many bytes, 1 MiB if that is 0.
@@ -78,7 +79,7 @@ func (a *Answer) Write(text string) error { return a.send(a.mend(a.listen(text))
 // Alive tells a client that is patient for so long only that the model is at
 // work, though it says nothing yet: now and then by a chunk without text.
 func (a *Answer) Alive() error {
-	if a.signs++; a.signs%signsOfLife != 1 {
+	if time.Since(a.sent) < pulse {
 		return nil
 	}
 	return a.chunk(&amandaai.ChatChunk{})
@@ -140,7 +141,6 @@ func (a *Answer) send(text string) error {
 	}
 	if text != "" {
 		a.room = max(0, a.room-len(text))
-		a.signs = 0
 		if err := a.chunk(&amandaai.ChatChunk{Text: text}); err != nil {
 			return err
 		}
@@ -155,5 +155,6 @@ func (a *Answer) send(text string) error {
 func (a *Answer) chunk(c *amandaai.ChatChunk) error {
 	c.Continued = a.continued && !a.begun
 	a.begun = true
+	a.sent = time.Now()
 	return a.out.Send(c)
 }

@@ -146,18 +146,26 @@ func answered(statuses ...int) func(problem) bool {
 }
 
 // tooLong reports whether there was too much to read. Only OpenAI and llama.cpp
-// have a code for it; vLLM, Gemini and others say it in words.
+// have a code for it; vLLM, Gemini and others say it in words, and llama.cpp does
+// so too, as a fault of its own, where its memory is full before the model's is.
 func (p problem) tooLong() bool {
 	if coded("context_length_exceeded", "exceed_context_size_error")(p) {
 		return true
 	}
 	switch p.status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+	case 0, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusInternalServerError:
 	default:
 		return false
 	}
-	return strings.Contains(p.message, "context length") ||
-		strings.Contains(p.message, "context size") ||
-		strings.Contains(p.message, "context window") ||
-		strings.Contains(p.message, "token count") && strings.Contains(p.message, "exceeds")
+	said := func(words string) bool { return strings.Contains(p.message, words) }
+	return slices.ContainsFunc(tooLongWords, said) || said("token count") && said("exceeds")
+}
+
+// tooLongWords are how servers say that a chat is too long for the model, in
+// small letters.
+var tooLongWords = []string{
+	"context length", "context size", "context window",
+	"maximum model length",  // vLLM's engine
+	"maximum prompt length", // xAI
+	"prompt is too long",    // Anthropic
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -204,25 +206,48 @@ func TestAnAnswerHasItsBound(t *testing.T) {
 
 func TestAThinkingModelIsAliveNowAndThen(t *testing.T) {
 	t.Parallel()
-	got := hear(t, 0, func(a *provider.Answer) error {
-		a.GoOn("Well")
-		for range 33 {
+	synctest.Test(t, func(t *testing.T) {
+		got := hear(t, 0, func(a *provider.Answer) error {
+			a.GoOn("Well")
+			for range 33 { // 3.2 s from the first to the last
+				if err := a.Alive(); err != nil {
+					return err
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if err := a.Write(", yes."); err != nil {
+				return err
+			}
 			if err := a.Alive(); err != nil {
 				return err
 			}
+			return a.End(provider.FinishStop, nil)
+		})
+		want := []stream.Chunk{{Continued: true}, {}, {}, {}, {Text: ", yes."}, {Done: true, FinishReason: "stop"}}
+		if diff := cmp.Diff(got, want); diff != "" {
+			t.Errorf("got -, want +\n%s", diff)
 		}
-		if err := a.Write(", yes."); err != nil {
-			return err
-		}
-		if err := a.Alive(); err != nil {
-			return err
-		}
-		return a.End(provider.FinishStop, nil)
 	})
-	want := []stream.Chunk{{Continued: true}, {}, {}, {Text: ", yes."}, {}, {Done: true, FinishReason: "stop"}}
-	if diff := cmp.Diff(got, want); diff != "" {
-		t.Errorf("got -, want +\n%s", diff)
-	}
+}
+
+// The client waits 30 s for a chunk, and a thought may take longer than a word.
+func TestAModelThatThinksSlowlyIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		got := hear(t, 0, func(a *provider.Answer) error {
+			for range 20 {
+				if err := a.Alive(); err != nil {
+					return err
+				}
+				time.Sleep(20 * time.Second)
+			}
+			return a.End(provider.FinishStop, nil)
+		})
+		want := append(make([]stream.Chunk, 20), stream.Chunk{Done: true, FinishReason: "stop"})
+		if diff := cmp.Diff(got, want); diff != "" {
+			t.Errorf("got -, want +\n%s", diff)
+		}
+	})
 }
 
 func FuzzAnswer(f *testing.F) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func (s *Server) call(ctx context.Context, method string, handle func() error) (
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a call panicked", "method", method, "err", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			s.log.Error("a call panicked", "method", method, "err", fmt.Errorf("panic: %s\n%s", panicked(p), debug.Stack()))
 			err = status.Error(codes.Internal, "internal error")
 		}
 	}()
@@ -52,6 +53,15 @@ func (s *Server) call(ctx context.Context, method string, handle func() error) (
 		s.log.Warn("a call failed", "method", method, "code", e.Code().String(), "reason", reason(e))
 	}
 	return err
+}
+
+// panicked says what a panic was, without what was said: a fault of the runtime
+// names no text, and of any other value the type has to do.
+func panicked(p any) string {
+	if fault, ok := p.(runtime.Error); ok {
+		return fault.Error()
+	}
+	return fmt.Sprintf("%T", p)
 }
 
 // reason is the word that the error's ErrorInfo has for it, if it has one.

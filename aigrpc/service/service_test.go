@@ -222,8 +222,8 @@ func TestOneParleyAsksAnother(t *testing.T) {
 		want   *stream.BackendError
 	}{
 		"with the credential":       {aigrpc.Config{TLS: true, CAFile: cert, Token: "mF_9.B5f-4.1JqM"}, nil},
-		"with another credential":   {aigrpc.Config{TLS: true, CAFile: cert, Token: "other"}, &stream.BackendError{Code: "backend_error"}},
-		"without a credential":      {aigrpc.Config{TLS: true, CAFile: cert}, &stream.BackendError{Code: "backend_error"}},
+		"with another credential":   {aigrpc.Config{TLS: true, CAFile: cert, Token: "other"}, &stream.BackendError{Code: "backend_refused"}},
+		"without a credential":      {aigrpc.Config{TLS: true, CAFile: cert}, &stream.BackendError{Code: "backend_refused"}},
 		"in the clear":              {aigrpc.Config{}, unavailable},
 		"without trust in its word": {aigrpc.Config{TLS: true}, unavailable},
 	} {
@@ -326,6 +326,8 @@ func TestAPanicIsOneFailedCall(t *testing.T) {
 		switch m.GetMessage() {
 		case "panic":
 			_ = m.GetHistory()[0]
+		case "s3cret":
+			panic("cannot answer " + m.GetMessage())
 		case "fail":
 			return provider.NewFault(provider.Busy)
 		}
@@ -336,7 +338,7 @@ func TestAPanicIsOneFailedCall(t *testing.T) {
 	for _, tt := range []struct {
 		message string
 		want    codes.Code
-	}{{"hello", codes.OK}, {"panic", codes.Internal}, {"fail", codes.ResourceExhausted}, {"hello", codes.OK}} {
+	}{{"hello", codes.OK}, {"panic", codes.Internal}, {"s3cret", codes.Internal}, {"fail", codes.ResourceExhausted}, {"hello", codes.OK}} {
 		if _, err := ask(t.Context(), conn, tt.message); status.Code(err) != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.message, err, tt.want)
 		}
@@ -346,11 +348,12 @@ func TestAPanicIsOneFailedCall(t *testing.T) {
 		t.Error(err)
 	}
 	lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
-	if len(lines) != 2 {
-		t.Fatalf("got %d lines, want 2:\n%s", len(lines), logged.String())
+	if len(lines) != 3 {
+		t.Fatalf("got %d lines, want 3:\n%s", len(lines), logged.String())
 	}
 	for i, want := range [][]string{
 		{`level=ERROR msg="a call panicked" method=/amanda.ai.AIService/StreamChat`, "index out of range", "service_test.go"},
+		{`level=ERROR msg="a call panicked" method=/amanda.ai.AIService/StreamChat`, "panic: string", "service_test.go"},
 		{`level=WARN msg="a call failed" method=/amanda.ai.AIService/StreamChat code=ResourceExhausted reason=BUSY`},
 	} {
 		for _, w := range want {
@@ -358,6 +361,9 @@ func TestAPanicIsOneFailedCall(t *testing.T) {
 				t.Errorf("line %d: got %s, want %s in it", i, lines[i], w)
 			}
 		}
+	}
+	if strings.Contains(logged.String(), "s3cret") {
+		t.Errorf("what was said is in the log: %s", logged.String())
 	}
 }
 
