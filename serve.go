@@ -79,7 +79,7 @@ func serve(ctx context.Context, p process, cfg Config) (err error) {
 		outbox.Run,
 		func(ctx context.Context) { followKeys(ctx, source, tokens, log) },
 		func(ctx context.Context) { purgeExpired(ctx, db, cfg.AuditKeep, log) },
-		func(ctx context.Context) { indexTexts(ctx, db, log) },
+		func(ctx context.Context) { indexTexts(ctx, db, hub, log) },
 		keepHeadroom,
 	)
 	defer end()
@@ -221,21 +221,32 @@ func purgeExpired(ctx context.Context, db *models.DB, auditKeep time.Duration, l
 const (
 	// indexEvery is how soon what was said is found.
 	indexEvery = time.Second
-	// indexAtOnce is how many changes are made found in one transaction: few, so
-	// that on SQLite others have their turn to write.
+	// indexAtOnce is how many changes are made found in one transaction.
 	indexAtOnce = 20
+	// indexShare is one in how much of the time goes into it on SQLite, where it has
+	// the only writer in common with the replies, while some run: under a load of many
+	// long ones they are found later.
+	indexShare = 8
 )
 
 // indexTexts makes what was said found, until ctx ends.
-func indexTexts(ctx context.Context, db *models.DB, log *slog.Logger) {
+func indexTexts(ctx context.Context, db *models.DB, hub *stream.Hub, log *slog.Logger) {
 	every(ctx, indexEvery, func() {
 		for {
+			began := time.Now()
 			n, err := db.IndexTexts(ctx, indexAtOnce)
 			if err != nil && ctx.Err() == nil {
 				log.Warn("what was said is not indexed, trying again", "err", err)
 			}
-			if n < indexAtOnce {
+			if n == 0 {
 				return
+			}
+			if db.Dialect() == models.SQLite && hub.Replies() > 0 {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After((indexShare - 1) * time.Since(began)):
+				}
 			}
 		}
 	})

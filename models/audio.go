@@ -53,19 +53,25 @@ type AudioPiece struct {
 // audioLifetime is how long audio is kept behind the end of its Speech.
 const audioLifetime = time.Hour
 
-// beginSpeech stores that the reply of a turn is to be spoken, and returns the
-// owner's fence; 0 for text alone.
-func (turn NewTurn) beginSpeech(ctx context.Context, tx bun.Tx, replyID int64, now time.Time) (int64, error) {
-	if turn.Voice == nil {
-		return 0, nil
+// newFence is the fence of the owner of the speech that a turn begins; 0 for text
+// alone. An owner who has not noticed a wipe has another one than whoever gets the
+// same id after it.
+func (v *Voice) newFence() int64 {
+	if v == nil {
+		return 0
 	}
-	// An owner who has not noticed a wipe has another fence than whoever gets
-	// the same id after it.
-	fence := 1 + rand.Int64N(1<<52)
+	return 1 + rand.Int64N(1<<52)
+}
+
+// beginSpeech stores that the reply of ex is to be spoken, unless it is text alone.
+func (turn NewTurn) beginSpeech(ctx context.Context, tx bun.Tx, ex Exchange) error {
+	if turn.Voice == nil {
+		return nil
+	}
 	_, err := tx.NewRaw(`INSERT INTO speeches (message_id, name, speed, format, owner, fence, state, started_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, replyID, turn.Voice.Name, turn.Voice.Speed, turn.Voice.Format,
-		turn.Owner, fence, SpeechRunning, now).Exec(ctx)
-	return fence, err
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, ex.Reply.ID, turn.Voice.Name, turn.Voice.Speed, turn.Voice.Format,
+		turn.Owner, ex.SpeechFence, SpeechRunning, ex.Reply.CreatedAt).Exec(ctx)
+	return err
 }
 
 // AppendAudio stores the next piece of a speech for the owner with that fence, and

@@ -35,6 +35,8 @@ type DB struct {
 	read, write *bun.DB
 	dialect     string
 	writer      *writer         // of SQLite's transactions
+	prepared    *prepared       // statements of it
+	hooks       []bun.QueryHook // that see those too
 	listen      *pgx.ConnConfig // how Listen connects; nil on SQLite
 }
 
@@ -77,6 +79,11 @@ func (d *DB) Close() error {
 func (d *DB) Ping(ctx context.Context) error {
 	timed, cancel := withQueryTimeout(ctx)
 	defer cancel()
+	if d.dialect == SQLite {
+		if err := d.writer.log.err(); err != nil {
+			return err
+		}
+	}
 	var one int
 	return classify(ctx, d.read.NewRaw("SELECT 1").Scan(timed, &one))
 }
@@ -92,19 +99,18 @@ func (d *DB) Bun() *bun.DB { return bun.NewDB(d.write.DB, d.write.Dialect()) }
 func (d *DB) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 // inTx runs fn in one transaction and commits it if fn returns nil. On SQLite
-// it holds the only write lock from the start (BEGIN IMMEDIATE), those that wait
-// for it share a commit, and fn's context does not end with the caller's; on
-// PostgreSQL it is READ COMMITTED. It is rolled back when fn fails or panics. A
-// transaction that loses a deadlock or a race is run again, so fn may be called
-// several times and must leave nothing behind but rows and what it sets anew each
-// time. Errors are classified.
+// it holds the only write lock from the start (BEGIN IMMEDIATE), and fn's context
+// does not end with the caller's; on PostgreSQL it is READ COMMITTED. It is rolled
+// back when fn fails or panics. A transaction that loses a deadlock or a race is run
+// again, so fn may be called several times and must leave nothing behind but rows and
+// what it sets anew each time. Errors are classified.
 //
 // fn uses tx for every statement: on SQLite d.write would wait for itself.
 func (d *DB) inTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
 	timed, cancel := withQueryTimeout(ctx)
 	defer cancel()
 	if d.dialect == SQLite {
-		return classify(ctx, d.writeTogether(timed, fn))
+		return classify(ctx, d.writeSQLite(timed, fn))
 	}
 	for attempt := 1; ; attempt++ {
 		err := d.write.RunInTx(timed, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)

@@ -55,8 +55,8 @@ type storedEvent struct {
 // this update, which leaves the key as it is, neither waits for such a share nor
 // keeps others from it (FOR NO KEY UPDATE).
 func (d *DB) tell(ctx context.Context, tx bun.Tx, userID int64, events ...UserEvent) (followed bool, err error) {
-	const count = `UPDATE users SET event_seq = event_seq + ?0 WHERE id = ?1
-		RETURNING event_seq, COALESCE(followed_until > ?2, FALSE) AS followed`
+	const count = `UPDATE users SET event_seq = event_seq + ? WHERE id = ?
+		RETURNING event_seq, COALESCE(followed_until > ?, FALSE) AS followed`
 	now := d.now()
 	rows := make([]storedEvent, len(events))
 	for i, e := range events {
@@ -64,21 +64,27 @@ func (d *DB) tell(ctx context.Context, tx bun.Tx, userID int64, events ...UserEv
 		rows[i] = storedEvent{UserID: userID, UserEvent: e, CreatedAt: now}
 	}
 	if d.dialect == Postgres { // one round trip
-		err = tx.NewRaw(`WITH counted AS (`+count+`), event (user_id, seq, kind, chat_id, message_id, created_at) AS (?3), told AS (
+		err = tx.NewRaw(`WITH counted AS (`+count+`), event (user_id, seq, kind, chat_id, message_id, created_at) AS (?), told AS (
 				INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
 				SELECT user_id, event_seq + seq, kind, chat_id, message_id, created_at FROM counted, event)
 			SELECT followed FROM counted`, len(events), userID, d.clock(0), tx.NewValues(&rows)).Scan(ctx, &followed)
 		return followed, err
 	}
-	var last int64
-	if err = tx.NewRaw(count, len(events), userID, d.clock(0)).Scan(ctx, &last, &followed); err != nil {
+	var counted struct {
+		EventSeq int64
+		Followed bool
+	}
+	if err = d.scan(ctx, tx, &counted, count, len(events), userID, d.clock(0)); err != nil {
 		return false, err
 	}
-	for i := range rows {
-		rows[i].Seq += last
+	for _, e := range rows {
+		_, err = d.exec(ctx, tx, `INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
+			VALUES (?, ?, ?, ?, NULLIF(?, 0), ?)`, e.UserID, counted.EventSeq+e.Seq, e.Kind, e.ChatID, e.MessageID, e.CreatedAt)
+		if err != nil {
+			return false, err
+		}
 	}
-	_, err = tx.NewInsert().Model(&rows).Exec(ctx)
-	return followed, err
+	return counted.Followed, nil
 }
 
 // UserEvents returns what happened to a user after an event, in order, limit

@@ -7,7 +7,7 @@ import (
 
 // Hook has every statement of db seen by h.
 func (d *DB) Hook(h bun.QueryHook) {
-	d.read, d.write = d.read.WithQueryHook(h), d.write.WithQueryHook(h)
+	d.Watch(h)
 }
 
 // ChatCursor reads a cursor of the chat list and writes it again.

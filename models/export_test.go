@@ -24,9 +24,16 @@ func (d *DB) Pools() map[string]*sql.DB {
 	return map[string]*sql.DB{"read": d.read.DB, "write": d.write.DB}
 }
 
-// TransactionsWaiting is how many wait for SQLite's writer.
-func (d *DB) TransactionsWaiting() int {
-	d.writer.mu.Lock()
-	defer d.writer.mu.Unlock()
-	return len(d.writer.waiting)
+// HoldDisk has all commits of SQLite wait for the disk until release.
+func (d *DB) HoldDisk() (release func()) {
+	d.writer.log.disk.Lock()
+	return d.writer.log.disk.Unlock
+}
+
+// BreakDisk has writes to SQLite's log fail until mend.
+func (d *DB) BreakDisk() (mend func()) {
+	log := &d.writer.log
+	path := log.path
+	log.path = path + "/nothing"
+	return func() { log.path = path }
 }

@@ -62,6 +62,12 @@ func (d *DB) usedKey(ctx context.Context, userID int64, key *IdempotencyKey) (*s
 	case used.BodyHash != key.BodyHash:
 		return nil, ErrKeyReused
 	}
+	if d.dialect == SQLite {
+		// Others see it a little before it counts.
+		if err := d.writer.log.sync(); err != nil {
+			return nil, err
+		}
+	}
 	return &used, nil
 }
 

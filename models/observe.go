@@ -41,6 +41,7 @@ func (d *DB) ConnectionPools() []Pool {
 // before the database is used.
 func (d *DB) Watch(hook bun.QueryHook) {
 	same := d.read == d.write
+	d.hooks = append(d.hooks, hook)
 	d.write = d.write.WithQueryHook(hook)
 	if same {
 		d.read = d.write

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -68,9 +67,9 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The chat's row is locked first, as all writers do. A reply that is
 		// taken over while this waits is noticed by the next statement.
-		_, err := tx.NewRaw(`UPDATE chats SET active_at = ?
+		_, err := d.exec(ctx, tx, `UPDATE chats SET active_at = ?
 			WHERE id = (SELECT chat_id FROM replies WHERE message_id = ? AND fence = ?)`,
-			d.now(), end.MessageID, end.Fence).Exec(ctx)
+			d.now(), end.MessageID, end.Fence)
 		if err != nil {
 			return err
 		}
@@ -88,15 +87,15 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 			used = *end.Usage
 			input, output = &used.InputTokens, &used.OutputTokens
 		}
-		_, err = tx.NewRaw(`UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
+		_, err = d.exec(ctx, tx, `UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
 			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ?, estimated = ? WHERE id = ?`,
-			end.Content, end.Status, end.FinishReason, end.ErrorCode, input, output, used.Estimated, end.MessageID).Exec(ctx)
+			end.Content, end.Status, end.FinishReason, end.ErrorCode, input, output, used.Estimated, end.MessageID)
 		if err != nil {
 			return err
 		}
 		// A statement of its own, to see what SaveTexts wrote before the reply's
 		// row was ours.
-		_, err = tx.NewRaw("DELETE FROM reply_chunks WHERE message_id = ?", end.MessageID).Exec(ctx)
+		_, err = d.exec(ctx, tx, "DELETE FROM reply_chunks WHERE message_id = ?", end.MessageID)
 		if err != nil {
 			return err
 		}
@@ -240,39 +239,23 @@ func (d *DB) saveTextsPostgres(ctx context.Context, texts []ReplyText) ([]int64,
 	return saved, err
 }
 
-// saveTextsSQLite is the same as a transaction of small statements. One large
-// statement is no faster in process, and SQLite's parser copies the whole of it
-// again and again.
+// saveTextsSQLite is the same as a transaction of small statements: one large
+// statement is no faster in process.
 func (d *DB) saveTextsSQLite(ctx context.Context, texts []ReplyText) ([]int64, error) {
 	var saved []int64
 	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		saved = nil
-		raise, err := tx.PrepareContext(ctx, `UPDATE replies SET saved_bytes = saved_bytes + ?
-			WHERE message_id = ? AND fence = ? AND saved_bytes = ?`)
-		if err != nil {
-			return err
-		}
-		defer raise.Close() //nolint:errcheck // the transaction tells what went wrong
-		add, err := tx.PrepareContext(ctx, "INSERT INTO reply_chunks (message_id, start, text) VALUES (?, ?, ?)")
-		if err != nil {
-			return err
-		}
-		defer add.Close() //nolint:errcheck // as above
 		for _, t := range texts {
-			if strings.IndexByte(t.Text, 0) >= 0 {
-				return ErrInvalidText // bound values do not pass the dialect
-			}
-			res, err := raise.ExecContext(ctx, len(t.Text), t.MessageID, t.Fence, t.Start)
-			if err != nil {
-				return err
-			}
-			switch err := changed(res, nil); {
+			res, err := d.exec(ctx, tx, `UPDATE replies SET saved_bytes = saved_bytes + ?
+				WHERE message_id = ? AND fence = ? AND saved_bytes = ?`, len(t.Text), t.MessageID, t.Fence, t.Start)
+			switch err := changed(res, err); {
 			case errors.Is(err, ErrNotFound):
 				continue
 			case err != nil:
 				return err
 			}
-			if _, err := add.ExecContext(ctx, t.MessageID, t.Start, t.Text); err != nil {
+			_, err = d.exec(ctx, tx, "INSERT INTO reply_chunks (message_id, start, text) VALUES (?, ?, ?)", t.MessageID, t.Start, t.Text)
+			if err != nil {
 				return err
 			}
 			saved = append(saved, t.MessageID)

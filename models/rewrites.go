@@ -109,12 +109,7 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if chat.UserID != w.UserID {
 		return Exchange{}, ErrForbidden
 	}
-	var running int64
-	err = tx.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", chat.ID).Scan(ctx, &running)
-	if err == nil {
-		return Exchange{}, &ReplyInProgress{MessageID: running}
-	}
-	if !isNoRows(err) {
+	if err := chatIdle(ctx, tx, chat.ID); err != nil {
 		return Exchange{}, err
 	}
 	var m Message
@@ -142,15 +137,21 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	}
 	events = append(events,
 		UserEvent{Kind: EventMessagesDeleted, ChatID: chat.ID, MessageID: user.ID},
-		UserEvent{Kind: EventChatUpdated, ChatID: chat.ID})
-	args := NewTurn{UserID: w.UserID, Owner: w.Owner, Budget: w.Budget}.args(now)
+		UserEvent{Kind: EventChatUpdated, ChatID: chat.ID},
+		UserEvent{Kind: EventReply, ChatID: chat.ID, MessageID: ex.Reply.ID})
+	args := NewTurn{UserID: w.UserID, Owner: w.Owner, Budget: w.Budget, Key: w.Key}.args(now)
 	if args.Reserved, err = w.Budget.reservation(ctx, tx, chat.ID, user.ID, user.Content); err != nil {
 		return Exchange{}, err
 	}
-	if err := beginReply(ctx, tx, ex, args, w.Key); err != nil {
+	if err := d.beginReply(ctx, tx, ex, args); err != nil {
 		return Exchange{}, err
 	}
-	return ex, d.tellReply(ctx, tx, w.UserID, &ex, w.Stored, events...)
+	if err := args.setAside(ctx, tx); err != nil {
+		return Exchange{}, err
+	}
+	ask(w.Stored, ex)
+	ex.Followed, err = d.tell(ctx, tx, w.UserID, events...)
+	return ex, err
 }
 
 // replaceAnswer stores a reply in the place of all that follows a message of the

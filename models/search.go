@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -39,9 +40,13 @@ type queued struct {
 // indexLock is the advisory lock of IndexTexts: "search" in bytes.
 const indexLock int64 = 0x736561726368
 
+// indexing is how long IndexTexts takes changes on: on SQLite nobody else writes
+// meanwhile.
+const indexing = 25 * time.Millisecond
+
 // IndexTexts makes titles and messages found that have changed, of limit changes
-// at the most, and returns of how many: of fewer than limit if there were no
-// more, or somebody else is at it.
+// at the most, and of fewer where they take long. It returns of how many: 0 if
+// there were none, or somebody else is at it.
 func (d *DB) IndexTexts(ctx context.Context, limit int) (int, error) {
 	// Most of the time there are none: that costs no writer.
 	some, err := d.read.NewSelect().TableExpr("search_queue").Exists(ctx)
@@ -65,14 +70,18 @@ func (d *DB) IndexTexts(ctx context.Context, limit int) (int, error) {
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		ids := make([]int64, len(changes))
-		for i, change := range changes {
-			ids[i] = change.ID
+		var ids []int64
+		began := time.Now()
+		for _, change := range changes {
 			if err := d.index(ctx, tx, change); err != nil {
 				return err
 			}
+			ids = append(ids, change.ID)
+			if time.Since(began) > indexing {
+				break
+			}
 		}
-		done = len(changes)
+		done = len(ids)
 		_, err = tx.NewRaw("DELETE FROM search_queue WHERE id IN (?)", bun.List(ids)).Exec(ctx)
 		return err
 	})
@@ -119,8 +128,7 @@ func (d *DB) index(ctx context.Context, tx bun.Tx, change queued) error {
 func (d *DB) putWords(ctx context.Context, tx bun.Tx, table string, id int64, chat Chat, text string) error {
 	found := ofUser(chat.UserID, words(text))
 	if d.dialect == SQLite {
-		_, err := tx.NewRaw("INSERT OR REPLACE INTO ? (rowid, words) VALUES (?, ?)",
-			bun.Ident(table), id, strings.Join(found, " ")).Exec(ctx)
+		_, err := d.exec(ctx, tx, "INSERT OR REPLACE INTO "+table+" (rowid, words) VALUES (?, ?)", id, strings.Join(found, " "))
 		return err
 	}
 	statement := `INSERT INTO chat_words (chat_id, words) VALUES (?0, array_to_tsvector(CAST(?2 AS text[])))

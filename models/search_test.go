@@ -21,7 +21,7 @@ func index(t testing.TB, db *models.DB) (changes int) {
 	for {
 		n, err := db.IndexTexts(t.Context(), 3)
 		must(t, err)
-		if changes += n; n < 3 {
+		if changes += n; n == 0 {
 			return changes
 		}
 	}

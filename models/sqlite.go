@@ -23,7 +23,7 @@ var sqlitePragmas = []string{
 	"busy_timeout(5000)", // ms; other processes on the same file
 	"foreign_keys(1)",
 	"journal_mode(WAL)",
-	"synchronous(FULL)", // a commit survives a power cut
+	"synchronous(FULL)", // a commit survives a power cut; the writer sees to its own
 }
 
 func openSQLite(ctx context.Context, escaped string) (*DB, error) {
@@ -33,6 +33,10 @@ func openSQLite(ctx context.Context, escaped string) (*DB, error) {
 	}
 	if err := createSQLite(path); err != nil {
 		return nil, err
+	}
+	// SQLite keeps its side files beside the file that a link leads to.
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return nil, fmt.Errorf("database file: %w", err)
 	}
 	write, err := sql.Open(sqliteshim.ShimName, sqliteDSN(path, "_txlock=immediate"))
 	if err != nil {
@@ -56,7 +60,7 @@ func openSQLite(ctx context.Context, escaped string) (*DB, error) {
 		db := bun.NewDB(pool, sqliteDialect{sqlitedialect.New()}, bun.WithDiscardUnknownColumns())
 		return db.WithQueryHook(statementTimeout{})
 	}
-	return &DB{read: hooked(read), write: hooked(write), dialect: SQLite, writer: new(writer)}, nil
+	return &DB{read: hooked(read), write: hooked(write), dialect: SQLite, writer: newWriter(path), prepared: new(prepared)}, nil
 }
 
 // sqlitePath is the absolute path that stands behind sqlite://.

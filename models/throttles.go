@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/schema"
 )
 
 // A Limit is what may happen under a key: Quota times within Window, at once or
@@ -65,33 +64,50 @@ func (l Limit) hit(ctx context.Context, d *DB, tx bun.Tx) (Counted, error) {
 	if l.Quota < 1 {
 		return Counted{}, nil
 	}
-	counted, err := d.count(ctx, tx, []Limit{l})
-	switch {
-	case err != nil:
-		return Counted{}, err
-	case !counted[0].Allowed:
-		return Counted{}, &OverLimit{counted[0]}
+	var row usage
+	q, one := l.quota(), "WITH quota (key, emission, burst) AS (VALUES (?, ?, ?)) "+d.hits()
+	var err error
+	if d.dialect == SQLite {
+		err = d.scan(ctx, tx, &row, one, q.Key, q.Emission, q.Burst)
+	} else {
+		err = tx.NewRaw(one, q.Key, q.Emission, q.Burst).Scan(ctx, &row)
 	}
-	return counted[0], nil
+	if err != nil {
+		return Counted{}, err
+	}
+	return l.admits(row)
+}
+
+// admits is how the limit stands with a hit counted; an *OverLimit if that was
+// refused.
+func (l Limit) admits(row usage) (Counted, error) {
+	counted := l.after(row)
+	if !counted.Allowed {
+		return Counted{}, &OverLimit{counted}
+	}
+	return counted, nil
+}
+
+// hits is the statement that counts one hit under each key of a list, quota (key,
+// emission, burst). A key that is not there has its whole quota. For a row that is
+// there SET is computed once it is locked, by what the caller before has left and
+// by the time of that moment: the order of the callers is that of their times.
+func (d *DB) hits() string {
+	micros := d.micros()
+	return `INSERT INTO throttles AS t (key, tat, allowed)
+		SELECT key, ` + micros + ` + emission, TRUE FROM quota WHERE TRUE ORDER BY key
+		ON CONFLICT (key) DO UPDATE SET (tat, allowed) = (
+			SELECT CASE WHEN next <= now + burst THEN next ELSE t.tat END, next <= now + burst
+			FROM (SELECT now, burst, CASE WHEN t.tat > now THEN t.tat ELSE now END + emission AS next
+				FROM (SELECT ` + micros + ` AS now, emission, burst FROM quota WHERE quota.key = t.key) AS hit) AS arrival)
+		RETURNING key, tat, allowed, ` + micros + ` AS now`
 }
 
 func (d *DB) count(ctx context.Context, db bun.IDB, limits []Limit) ([]Counted, error) {
 	used := make(map[string]usage)
 	if quotas := quotasOf(limits); len(quotas) > 0 {
 		var rows []usage
-		// A key that is not there has its whole quota. For a row that is there SET
-		// is computed once it is locked, by what the caller before has left and
-		// by the time of that moment: the order of the callers is that of their
-		// times.
-		err := db.NewRaw(`
-			WITH quota (key, emission, burst) AS (?0)
-			INSERT INTO throttles AS t (key, tat, allowed)
-			SELECT key, ?1 + emission, TRUE FROM quota WHERE TRUE ORDER BY key
-			ON CONFLICT (key) DO UPDATE SET (tat, allowed) = (
-				SELECT CASE WHEN next <= now + burst THEN next ELSE t.tat END, next <= now + burst
-				FROM (SELECT now, burst, CASE WHEN t.tat > now THEN t.tat ELSE now END + emission AS next
-					FROM (SELECT ?1 AS now, emission, burst FROM quota WHERE quota.key = t.key) AS hit) AS arrival)
-			RETURNING key, tat, allowed, ?1 AS now`, db.NewValues(&quotas), d.micros()).Scan(ctx, &rows)
+		err := db.NewRaw("WITH quota (key, emission, burst) AS (?) "+d.hits(), db.NewValues(&quotas)).Scan(ctx, &rows)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +117,9 @@ func (d *DB) count(ctx context.Context, db bun.IDB, limits []Limit) ([]Counted, 
 	}
 	counted := make([]Counted, len(limits))
 	for i, limit := range limits {
-		counted[i] = limit.after(used)
+		if counted[i] = (Counted{Key: limit.Key, Allowed: true}); limit.Quota >= 1 {
+			counted[i] = limit.after(used[limit.quota().Key])
+		}
 	}
 	return counted, nil
 }
@@ -120,7 +138,7 @@ func (d *DB) Refund(ctx context.Context, limits []Limit) error {
 		INSERT INTO throttles AS t (key, tat, allowed)
 		SELECT key, ?1, TRUE FROM quota WHERE TRUE ORDER BY key
 		ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)`,
-		d.write.NewValues(&quotas), d.micros()).Exec(ctx)
+		d.write.NewValues(&quotas), bun.Safe(d.micros())).Exec(ctx)
 	return classify(ctx, err)
 }
 
@@ -169,13 +187,9 @@ type usage struct {
 	Now     int64
 }
 
-// after is how the limit stands with these keys counted.
-func (l Limit) after(used map[string]usage) Counted {
-	if l.Quota < 1 {
-		return Counted{Key: l.Key, Allowed: true}
-	}
+// after is how the limit stands with its key counted.
+func (l Limit) after(u usage) Counted {
 	q := l.quota()
-	u := used[q.Key]
 	taken := max(0, u.Tat-u.Now)
 	left := q.Burst - taken
 	return Counted{
@@ -189,11 +203,11 @@ func (l Limit) after(used map[string]usage) Counted {
 
 // micros is the present in microseconds since 1970, by the clock of the database
 // and read where it stands in a statement.
-func (d *DB) micros() schema.QueryAppender {
+func (d *DB) micros() string {
 	if d.dialect == Postgres {
-		return bun.SafeQuery("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+		return "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 	}
-	return bun.SafeQuery("(CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000)")
+	return "(CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000)"
 }
 
 // purgeThrottles deletes quotas that were whole at ?0. It waits for nobody: rows

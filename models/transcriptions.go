@@ -167,15 +167,19 @@ func (d *DB) OrphanedUploads(ctx context.Context, owner string, tries, limit int
 
 // ChatIdle returns a *ReplyInProgress if a reply of the chat is being written.
 func (d *DB) ChatIdle(ctx context.Context, chatID int64) error {
+	return classify(ctx, chatIdle(ctx, d.read, chatID))
+}
+
+func chatIdle(ctx context.Context, db bun.IDB, chatID int64) error {
 	var running int64
-	err := d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", chatID).Scan(ctx, &running)
+	err := db.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", chatID).Scan(ctx, &running)
 	switch {
 	case err == nil:
 		return &ReplyInProgress{MessageID: running}
 	case isNoRows(err):
 		return nil
 	}
-	return classify(ctx, err)
+	return err
 }
 
 // KeyedExchange returns the exchange that was stored under a key, as AppendTurn

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -26,10 +27,10 @@ type NewTurn struct {
 
 	Voice *Voice // nil: the reply is text alone
 
-	// Stored, if not nil, is called inside the transaction when only what is told
-	// of it and the commit are missing, and must not wait. It is not told of
-	// Followed. It is called again if all was taken back and done over; what counts
-	// is what AppendTurn returns.
+	// Stored, if not nil, is called inside the transaction as soon as the turn cannot
+	// be refused any more, and must not wait. It is not told of Followed. It is called
+	// again if all was taken back and done over; what counts is what AppendTurn
+	// returns.
 	Stored func(Exchange)
 }
 
@@ -60,39 +61,33 @@ type Exchange struct {
 // becomes one turn. An *OverLimit if the Limit refuses it. Errors as of Chat;
 // ErrNotFound too if there is no such user.
 func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
-	insert := d.insertTurnSQLite
-	if d.dialect == Postgres {
-		insert = d.insertTurnPostgres
+	if strings.IndexByte(turn.Content, 0) >= 0 {
+		return Exchange{}, ErrInvalidText
 	}
-	args := turn.args(d.now())
+	store := d.storeTurnSQLite
+	if d.dialect == Postgres {
+		store = d.storeTurnPostgres
+	}
 	for range raceAttempts {
+		args := turn.args(d.now())
 		var ex Exchange
 		err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-			counted, err := turn.Limit.hit(ctx, d, tx)
-			if err != nil {
-				return err
-			}
 			args.Reserved, err = turn.Budget.reservation(ctx, tx, turn.ChatID, math.MaxInt64, turn.Content)
 			if err != nil {
 				return err
 			}
-			if ex, err = insert(ctx, tx, args); err == nil {
-				ex.Counted = counted
-				err = turn.useUpload(ctx, tx, ex.Reply.ID)
-			}
-			if err == nil {
-				ex.SpeechFence, err = turn.beginSpeech(ctx, tx, ex.Reply.ID, args.Now)
-			}
-			if err != nil {
+			if ex, err = store(ctx, tx, turn, args); err != nil {
 				return err
 			}
 			happened := EventChatUpdated
 			if turn.ChatID == 0 {
 				happened = EventChatCreated
 			}
-			return d.tellReply(ctx, tx, turn.UserID, &ex, turn.Stored,
+			ex.Followed, err = d.tell(ctx, tx, turn.UserID,
 				UserEvent{Kind: happened, ChatID: ex.Chat.ID},
-				UserEvent{Kind: EventMessageCreated, ChatID: ex.Chat.ID, MessageID: ex.User.ID})
+				UserEvent{Kind: EventMessageCreated, ChatID: ex.Chat.ID, MessageID: ex.User.ID},
+				UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})
+			return err
 		})
 		if err == nil {
 			return ex, nil
@@ -131,6 +126,9 @@ type turnArgs struct {
 	DailyLimit      int64 // 0: nothing is set aside
 	ContextBytes    int64
 	ContextMessages int64
+
+	LimitKey        string // of the turn's quota, as Emission and Burst
+	Emission, Burst int64
 }
 
 func (turn NewTurn) args(now time.Time) turnArgs {
@@ -155,130 +153,59 @@ func (a turnArgs) exchange(chat Chat, userMessageID, replyID int64) Exchange {
 	return Exchange{Chat: chat, User: user, Reply: reply}
 }
 
-// The statements of a turn, for both dialects. The first one finds no row if the
+// The statement that a turn begins with, for both dialects. It finds no row if the
 // turn is refused, which is how it is known without an error in most cases.
 const (
 	unusedKey = `NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = ?user_id AND route = ?route AND key = ?key)`
 
 	beginChat = `INSERT INTO chats (user_id, title, titled, created_at, message_count, last_message_at, active_at)
-		SELECT ?user_id, ?title, TRUE, ?now, 2, ?now, ?now WHERE ` + unusedKey + ` RETURNING *`
+		SELECT ?user_id, ?title, TRUE, ?now, 2, ?now, ?now WHERE ` + unusedKey
 
 	raiseChat = `UPDATE chats SET message_count = message_count + 2, last_message_at = ?now, active_at = ?now,
 			title = CASE WHEN titled THEN title ELSE ?title END, titled = TRUE
 		WHERE id = ?chat_id AND user_id = ?user_id
-			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey + ` RETURNING *`
+			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey
 )
 
-// insertTurnPostgres stores all of an exchange but what to tell the user: one
-// statement and so one round trip. Where there is a daily limit, the last part sets
-// the tokens aside; if it cannot, nothing is returned, and so all is taken back.
-//
-// Under READ COMMITTED the sends to one chat queue at the chat's row. The one
-// that waited sees the row as the first one left it, but everything else as of
-// its own start, without the reply that was committed meanwhile: then UNIQUE
-// (chat_id) of replies refuses it, and takes back all of the statement. Equal
-// keys meet in the same way at the key's row.
-//
-// The reply's insert reads what the user's has returned, so its id is higher.
-func (d *DB) insertTurnPostgres(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
-	first := raiseChat
-	if args.ChatID == 0 {
-		first = beginChat
+// first is that statement, up to its RETURNING: conditions may follow.
+func (a turnArgs) first() string {
+	if a.ChatID == 0 {
+		return beginChat
 	}
-	keyed, last := "", "running"
-	if args.Key != "" {
-		keyed = `, keyed AS (
-			INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
-			SELECT ?user_id, ?route, ?key, ?body_hash, 0, reply_id, ?now FROM running RETURNING key)`
-		last = "running, keyed"
-	}
-	if args.DailyLimit > 0 {
-		keyed += ", spent AS (" + reserve(" FROM "+last) + " RETURNING day)"
-		last += ", spent"
-	}
-	var row struct {
-		Chat
-		UserMessageID int64
-		ReplyID       int64
-	}
-	err := tx.NewRaw(`
-		WITH chat AS (`+first+`),
-		asked AS (
-			INSERT INTO messages (chat_id, role, content, status, created_at)
-			SELECT id, 'user', ?content, 'complete', ?now FROM chat RETURNING id, chat_id),
-		answer AS (
-			INSERT INTO messages (chat_id, role, content, status, created_at)
-			SELECT chat_id, 'assistant', '', 'streaming', ?now FROM asked RETURNING id),
-		running AS (
-			INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
-			SELECT answer.id, asked.chat_id, ?user_id, asked.id, ?owner, ?now, ?reserved, ?context_bytes, ?context_messages
-			FROM asked, answer
-			RETURNING message_id AS reply_id, user_message_id)`+keyed+`
-		SELECT chat.*, user_message_id, reply_id FROM chat, `+last, args).Scan(ctx, &row)
-	return args.exchange(row.Chat, row.UserMessageID, row.ReplyID), err
+	return raiseChat
 }
 
-// insertTurnSQLite is the same in several statements: its transaction has the
-// write lock, so what the first one has found stays true.
-func (d *DB) insertTurnSQLite(ctx context.Context, tx bun.Tx, args turnArgs) (Exchange, error) {
-	first := raiseChat
-	if args.ChatID == 0 {
-		first = beginChat
+// ask calls what a turn's Stored is, or a rewrite's.
+func ask(stored func(Exchange), ex Exchange) {
+	if stored != nil {
+		stored(ex)
 	}
-	var chat Chat
-	if err := tx.NewRaw(first, args).Scan(ctx, &chat); err != nil {
-		return Exchange{}, err
-	}
-	ex := args.exchange(chat, 0, 0)
-	both := []*Message{&ex.User, &ex.Reply}
-	if _, err := tx.NewInsert().Model(&both).Exec(ctx); err != nil {
-		return Exchange{}, err
-	}
-	if ex.User.ID > ex.Reply.ID { // SQLite numbers rows in their order, and returns them in any
-		ex.User.ID, ex.Reply.ID = ex.Reply.ID, ex.User.ID
-	}
-	var key *IdempotencyKey
-	if args.Key != "" {
-		key = &IdempotencyKey{Route: args.Route, Key: args.Key, BodyHash: args.BodyHash}
-	}
-	return ex, beginReply(ctx, tx, ex, args, key)
 }
 
-// beginReply stores all of an exchange but its messages and what to tell the user:
-// that its reply runs, the key if there is one, and what is set aside for it.
-func beginReply(ctx context.Context, tx bun.Tx, ex Exchange, args turnArgs, key *IdempotencyKey) error {
-	userID, now := args.UserID, args.Now
-	_, err := tx.NewRaw(`INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, userID, ex.User.ID, args.Owner, now,
-		args.Reserved, args.ContextBytes, args.ContextMessages).Exec(ctx)
-	if err != nil {
+// beginReply stores that the reply of ex runs, and under which key, if any, it was
+// asked for.
+func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex Exchange, args turnArgs) error {
+	_, err := d.exec(ctx, tx, `INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at, reserved, context_bytes, context_messages)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, ex.Reply.ID, ex.Chat.ID, args.UserID, ex.User.ID, args.Owner, args.Now,
+		args.Reserved, args.ContextBytes, args.ContextMessages)
+	if err != nil || args.Key == "" {
 		return err
 	}
-	if key != nil {
-		row := newKey(userID, key, now)
-		row.MessageID = ex.Reply.ID
-		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
-			return err
-		}
-	}
-	if args.DailyLimit == 0 {
-		return nil
-	}
-	res, err := tx.NewRaw(reserve(""), args).Exec(ctx)
-	if errors.Is(changed(res, err), ErrNotFound) {
-		return overLimit(ctx, tx, userID, now, args.Reserved, args.DailyLimit)
-	}
+	_, err = d.exec(ctx, tx, `INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, message_id, created_at)
+		VALUES (?, ?, ?, ?, 0, ?, ?)`, args.UserID, args.Route, args.Key, args.BodyHash, ex.Reply.ID, args.Now)
 	return err
 }
 
-// tellReply ends the transaction that begins a reply: it calls stored, if that is
-// not nil, and then tells the user of events and of the reply, while whoever was
-// called is at work.
-func (d *DB) tellReply(ctx context.Context, tx bun.Tx, userID int64, ex *Exchange, stored func(Exchange), events ...UserEvent) (err error) {
-	if stored != nil {
-		stored(*ex)
+// setAside sets tokens aside for the reply, if there is a limit of the day; a
+// *DailyLimit if that would exceed it.
+func (a turnArgs) setAside(ctx context.Context, tx bun.Tx) error {
+	if a.DailyLimit == 0 {
+		return nil
 	}
-	ex.Followed, err = d.tell(ctx, tx, userID, append(events, UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})...)
+	res, err := tx.NewRaw(reserve(""), a).Exec(ctx)
+	if errors.Is(changed(res, err), ErrNotFound) {
+		return overLimit(ctx, tx, a.UserID, a.Now, a.Reserved, a.DailyLimit)
+	}
 	return err
 }
 
@@ -296,13 +223,8 @@ func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused
 		if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {
 			return Exchange{}, err
 		}
-		var running int64
-		err := d.read.NewRaw("SELECT message_id FROM replies WHERE chat_id = ?", turn.ChatID).Scan(ctx, &running)
-		switch {
-		case err == nil:
-			return Exchange{}, &ReplyInProgress{MessageID: running}
-		case !isNoRows(err):
-			return Exchange{}, classify(ctx, err)
+		if err := d.ChatIdle(ctx, turn.ChatID); err != nil {
+			return Exchange{}, err
 		}
 	}
 	if err := overLimit(ctx, d.read, turn.UserID, d.now(), tokens, turn.Budget.DailyLimit); err != nil {

@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,13 +79,12 @@ func TestTurnsAreCountedAsTheyAreStored(t *testing.T) {
 		must(t, err)
 		wantEqual(t, []any{again.Replayed, again.Reply.ID}, []any{true, first.Reply.ID})
 		turn.Key = nil
-		for _, refused := range []models.NewTurn{
-			{UserID: user.ID, ChatID: first.Chat.ID, Content: "hello", Limit: limit}, // it is being answered
-			{UserID: user.ID, ChatID: 99, Content: "hello", Limit: limit},
-		} {
-			if _, err := db.AppendTurn(t.Context(), refused); err == nil {
-				t.Error("it was stored")
-			}
+		last := models.Limit{Key: "last", Quota: 1, Window: time.Minute}
+		for _, limit := range []models.Limit{limit, last, last} {
+			_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user.ID, ChatID: first.Chat.ID, Content: "hello", Limit: limit})
+			wantError(t, err, models.ErrReplyInProgress)
+			_, err = db.AppendTurn(t.Context(), models.NewTurn{UserID: user.ID, ChatID: 99, Content: "hello", Limit: limit})
+			wantError(t, err, models.ErrNotFound)
 		}
 		got := tally(together(12, func(int) error { _, err := db.AppendTurn(t.Context(), turn); return err }), func(err error) string {
 			var over *models.OverLimit
@@ -248,21 +248,64 @@ func (c *counter) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Co
 
 func (c *counter) AfterQuery(context.Context, *bun.QueryEvent) {}
 
-// Each statement is a round trip. Whoever answers a turn waits for BEGIN and one
-// more; what the user is told, and COMMIT, come beside that.
-func TestATurnIsAnsweredAfterOneStatementOnPostgres(t *testing.T) {
+// Whoever answers a turn waits for what may refuse it and for the ids, and for
+// nothing else that is stored. On PostgreSQL, where each statement is a round trip,
+// that is BEGIN and one more; on SQLite the limit and the chat, behind a pragma and
+// BEGIN.
+func TestATurnIsAnsweredBeforeAllIsStored(t *testing.T) {
 	t.Parallel()
-	db := modelstest.New(t, models.Postgres)
-	chat := newChat(t, db)
-	say(t, db, chat, "question", "answer")
-	var c counter
-	db.Hook(&c)
-	var before int64
-	_, err := db.AppendTurn(t.Context(), models.NewTurn{
-		UserID: chat.UserID, ChatID: chat.ID, Content: "another",
-		Key:    &models.IdempotencyKey{Route: "POST /messages", Key: "k", BodyHash: "a"},
-		Stored: func(models.Exchange) { before = c.Load() },
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		say(t, db, chat, "question", "answer")
+		var c counter
+		db.Hook(&c)
+		var before int64
+		var asked models.Exchange
+		ex, err := db.AppendTurn(t.Context(), models.NewTurn{
+			UserID: chat.UserID, ChatID: chat.ID, Content: "another",
+			Key:    &models.IdempotencyKey{Route: "POST /messages", Key: "k", BodyHash: "a"},
+			Limit:  models.Limit{Key: "k", Quota: 5, Window: time.Minute},
+			Voice:  &models.Voice{Name: "kal", Speed: 1, Format: "mp3"},
+			Stored: func(ex models.Exchange) { before, asked = c.Load(), ex },
+		})
+		must(t, err)
+		wantEqual(t, asked, ex)
+		wantEqual(t, before, map[string]int64{models.Postgres: 2, models.SQLite: 4}[db.Dialect()])
 	})
-	must(t, err)
-	wantEqual(t, []int64{before, c.Load()}, []int64{2, 4})
+}
+
+func TestNobodyIsAskedToAnswerATurnThatIsRefused(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: chat.UserID, ChatID: chat.ID, Content: "hello", Owner: "replica-1"})
+		must(t, err)
+		once := models.Limit{Key: "once", Quota: 1, Window: time.Hour}
+		_, err = db.Count(t.Context(), []models.Limit{once})
+		must(t, err)
+		key := &models.IdempotencyKey{Route: "messages", Key: "k", BodyHash: "h"}
+		first, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: chat.UserID, Content: "hello", Owner: "replica-1", Key: key})
+		must(t, err)
+		recording := whole(t, db, chat.UserID)
+		for name, test := range map[string]struct {
+			turn models.NewTurn
+			want error
+		}{
+			"the limit is reached":            {models.NewTurn{Limit: once}, models.ErrOverLimit},
+			"the chat is being answered":      {models.NewTurn{ChatID: chat.ID}, models.ErrReplyInProgress},
+			"the text cannot be stored":       {models.NewTurn{Content: "a\x00b"}, models.ErrInvalidText},
+			"there is no such chat":           {models.NewTurn{ChatID: 99}, models.ErrNotFound},
+			"the day's tokens are used":       {models.NewTurn{Budget: models.Budget{DailyLimit: 9, Answer: 10}}, models.ErrDailyLimit},
+			"the key was used":                {models.NewTurn{Key: key}, nil},
+			"the recording has another owner": {models.NewTurn{UploadID: recording.ID, UploadFence: recording.Fence + 1}, models.ErrStaleOwner},
+		} {
+			turn := test.turn
+			turn.UserID, turn.Content, turn.Owner = chat.UserID, cmp.Or(turn.Content, "hello"), "replica-1"
+			turn.Stored = func(models.Exchange) { t.Errorf("%s: it is answered", name) }
+			ex, err := db.AppendTurn(t.Context(), turn)
+			if !errors.Is(err, test.want) || err == nil && ex.Reply.ID != first.Reply.ID {
+				t.Errorf("%s: got %v and reply %d, want %v", name, err, ex.Reply.ID, test.want)
+			}
+		}
+	})
 }

@@ -42,9 +42,10 @@ var ErrDailyLimit = errors.New("the daily limit of tokens is reached")
 
 // DailyLimit is the ErrDailyLimit that says how much there is.
 type DailyLimit struct {
-	Limit  int64     // tokens of the day
-	Used   int64     // of these, used or set aside
-	Resets time.Time // when the next day begins
+	Limit   int64     // tokens of the day
+	Used    int64     // of these, used or set aside
+	Running bool      // those that are used leave room: when replies that run have ended there may be enough
+	Resets  time.Time // when the next day begins
 }
 
 func (e *DailyLimit) Error() string {
@@ -151,16 +152,16 @@ func overLimit(ctx context.Context, db bun.IDB, userID int64, now time.Time, tok
 	if limit == 0 {
 		return nil
 	}
-	var used int64
-	err := db.NewRaw("SELECT input_tokens + output_tokens + reserved FROM usage_days WHERE user_id = ? AND day = ?",
-		userID, Day(now)).Scan(ctx, &used)
+	var used, reserved int64
+	err := db.NewRaw("SELECT input_tokens + output_tokens, reserved FROM usage_days WHERE user_id = ? AND day = ?",
+		userID, Day(now)).Scan(ctx, &used, &reserved)
 	if err != nil && !isNoRows(err) {
 		return err
 	}
-	if used+tokens <= limit {
+	if used+reserved+tokens <= limit {
 		return nil
 	}
-	return &DailyLimit{Limit: limit, Used: used, Resets: NextDay(now)}
+	return &DailyLimit{Limit: limit, Used: used + reserved, Running: used+tokens <= limit, Resets: NextDay(now)}
 }
 
 // A charge is a running reply with what it costs.

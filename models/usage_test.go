@@ -169,7 +169,7 @@ func TestTheDailyLimitIsExactOverReplicas(t *testing.T) {
 				for _, r := range results {
 					var reached *models.DailyLimit
 					if errors.As(r.err, &reached) {
-						wantEqual(t, *reached, models.DailyLimit{Limit: limit, Used: 300, Resets: models.NextDay(time.Now())})
+						wantEqual(t, *reached, models.DailyLimit{Limit: limit, Used: 300, Running: true, Resets: models.NextDay(time.Now())})
 					}
 				}
 				for _, table := range []string{"chats", "replies"} { // of who was refused nothing is stored
@@ -266,6 +266,36 @@ func TestWhatGoesAlongIsSetAside(t *testing.T) {
 			must(t, err)
 			wantEqual(t, counted(t, db, chat.UserID)[2:], []string{fmt.Sprintf("%d+0 estimated by owner 1", test.want+1)})
 		}
+	})
+}
+
+// Who is refused because of replies that run is told so: there may be room when
+// they have ended.
+func TestALimitMayBeReachedForAMoment(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		u, _ := newUser(t, db)
+		refusal := func() models.DailyLimit {
+			t.Helper()
+			_, err := append40(t, db, u.ID, 59) // 30 each
+			var reached *models.DailyLimit
+			if !errors.As(err, &reached) {
+				t.Fatalf("got %v, want a daily limit", err)
+			}
+			return *reached
+		}
+		limit := models.DailyLimit{Limit: 59, Resets: models.NextDay(time.Now())}
+		first, err := append40(t, db, u.ID, 59)
+		must(t, err)
+		limit.Used, limit.Running = 30, true
+		wantEqual(t, refusal(), limit)
+		end(t, db, first, 1, models.Usage{InputTokens: 10, OutputTokens: 10})
+		second, err := append40(t, db, u.ID, 59)
+		must(t, err)
+		limit.Used, limit.Running = 50, true
+		wantEqual(t, refusal(), limit)
+		end(t, db, second, 1, models.Usage{InputTokens: 5, OutputTokens: 5})
+		wantEqual(t, refusal(), models.DailyLimit{Limit: 59, Used: 30, Resets: limit.Resets})
 	})
 }
 

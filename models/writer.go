@@ -1,0 +1,145 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/uptrace/bun"
+)
+
+// A writer runs the transactions of SQLite, which writes one at a time. A commit
+// appends to a file, the write-ahead log, which takes microseconds, and the disk
+// takes milliseconds to have it. So what is committed lets the next one write, waits
+// for the disk behind that, and counts from then on: all that was committed meanwhile
+// waits for the disk once.
+type writer struct {
+	turn chan struct{} // full while somebody writes; those that wait get it in their order
+	log  walSync
+}
+
+// newWriter returns the writer of the database in that file.
+func newWriter(path string) *writer {
+	return &writer{turn: make(chan struct{}, 1), log: walSync{path: path + "-wal"}}
+}
+
+// writeSQLite runs fn in a transaction. When it returns nil, all of it is on the disk;
+// others may see it a little before. fn's context does not end with the caller's:
+// what is begun is ended.
+func (d *DB) writeSQLite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	if err := d.writer.log.err(); err != nil {
+		return err
+	}
+	select {
+	case d.writer.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := d.commitSQLite(ctx, fn); err != nil {
+		return err
+	}
+	err := d.writer.log.sync()
+	if err != nil {
+		d.write.Close() //nolint:errcheck // nobody is to write any more
+	}
+	return err
+}
+
+// commitSQLite runs fn in a transaction, and lets the next one write.
+func (d *DB) commitSQLite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	defer func() { <-d.writer.turn }()
+	d.prepared.prepare(ctx, d.write)
+	conn, err := d.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()            //nolint:errcheck // it goes back to the pool
+	deadline, _ := ctx.Deadline() // inTx has set one
+	ctx = context.WithoutCancel(ctx)
+	// Statements by themselves are on the disk when they return. This one's commit
+	// does not wait for it.
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
+		return err
+	}
+	defer conn.ExecContext(ctx, "PRAGMA synchronous = FULL") //nolint:errcheck // fails with the connection only
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // what is committed cannot be taken back
+	running, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := fn(running, tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// A walSync has the write-ahead log written to the disk, once for all who wait
+// for it. There is no goroutine for it: the first of them does it.
+type walSync struct {
+	path string
+	disk sync.Mutex // held while the disk is at it
+
+	mu     sync.Mutex
+	next   *batch // of those who come from here on; nil: of none yet
+	failed error
+}
+
+// A batch is who waits for the same writing.
+type batch struct {
+	once sync.Once
+	err  error
+}
+
+// sync returns when what stood in the log before it was called is on the disk. An
+// error is for good: what the disk has not taken then it will not be asked for
+// again, and whatever is appended behind that would be lost with it. Whoever opens
+// the database anew finds all that is whole.
+func (s *walSync) sync() error {
+	s.mu.Lock()
+	if s.next == nil {
+		s.next = new(batch)
+	}
+	b := s.next
+	s.mu.Unlock()
+	b.once.Do(func() {
+		s.disk.Lock()
+		defer s.disk.Unlock()
+		s.mu.Lock()
+		s.next = nil // what is written from here on may not be seen by this one
+		b.err = s.failed
+		s.mu.Unlock()
+		if b.err != nil {
+			return
+		}
+		if b.err = s.write(); b.err != nil {
+			s.mu.Lock()
+			s.failed = b.err
+			s.mu.Unlock()
+		}
+	})
+	return b.err
+}
+
+// write opens the log each time: SQLite begins another file when it is alone for a
+// moment.
+func (s *walSync) write() error {
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%w until a restart: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// err is the error of a sync that failed, which holds for all that follow.
+func (s *walSync) err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
