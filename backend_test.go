@@ -235,7 +235,7 @@ func TestABackendThatRefusesTheCredential(t *testing.T) {
 	you := signUp(t, s)
 	r := you.say(t, s, "Hello")
 	r.through()
-	if want := "error backend_error"; r.end != want {
+	if want := "error backend_refused"; r.end != want {
 		t.Errorf("got %q, want %q", r.end, want)
 	}
 }

@@ -66,7 +66,7 @@ type Config struct {
 	LimitResetMails          auth.Limit `env:"LIMIT_RESET_MAILS" envDefault:"3/1h" desc:"mails that reset a password, to one address"`
 	LimitResetRequests       auth.Limit `env:"LIMIT_RESET_REQUESTS" envDefault:"30/1h" desc:"requests for such mails from one network"`
 	LimitMessages            auth.Limit `env:"LIMIT_MESSAGES" envDefault:"off" production:"60/1m" desc:"messages of one user"`
-	DailyTokenLimit          int64      `env:"DAILY_TOKEN_LIMIT" envDefault:"0" desc:"tokens of one user in a day (UTC), of what goes to the model and of what it says; 0 is any number"`
+	DailyTokenLimit          int64      `env:"DAILY_TOKEN_LIMIT" envDefault:"0" desc:"tokens of one user in a day (UTC), of what goes to the model and of what it says; until it has ended an answer is taken to be AI_MAX_TOKENS long, or 1024 where that is 0, and one that is longer may go past the limit; 0 is any number"`
 	LimitStreams             int64      `env:"LIMIT_STREAMS" envDefault:"0" production:"200" desc:"open streams of one user, over all replicas; 0 is any number"`
 
 	SMTPURL       string `env:"SMTP_URL" secret:"url" absent:"mail is written to the log" desc:"mail server: smtp://user:password@host:587, or smtps://user:password@host:465; production asks for it"`

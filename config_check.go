@@ -32,8 +32,8 @@ func (c *configuration) check() {
 	if c.LimitStreams < 0 {
 		c.fault("LIMIT_STREAMS", "%d is less than nothing; use 0 for any number, or more", c.LimitStreams)
 	}
-	if c.DailyTokenLimit != 0 && c.DailyTokenLimit < c.reserveTokens() {
-		c.fault("DAILY_TOKEN_LIMIT", "%d is too few for one answer, for which %d are set aside; use more, or 0 for any number", c.DailyTokenLimit, c.reserveTokens())
+	if c.DailyTokenLimit != 0 && c.DailyTokenLimit <= c.reserveTokens() {
+		c.fault("DAILY_TOKEN_LIMIT", "%d is too few for a message and its answer, for which alone %d are set aside; use more, or 0 for any number", c.DailyTokenLimit, c.reserveTokens())
 	}
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		c.fault("LOG_FORMAT", "%q is not a format; use json or text", c.LogFormat)

@@ -105,8 +105,8 @@ func TestSettings(t *testing.T) {
 			},
 		},
 		"a day may hold one answer": {
-			[]string{"DAILY_TOKEN_LIMIT=500", "AI_MAX_TOKENS=500", "AI_TITLES=true"},
-			func(c *Config) { c.DailyTokenLimit, c.AIMaxTokens, c.AITitles = 500, 500, true },
+			[]string{"DAILY_TOKEN_LIMIT=501", "AI_MAX_TOKENS=500", "AI_TITLES=true"},
+			func(c *Config) { c.DailyTokenLimit, c.AIMaxTokens, c.AITitles = 501, 500, true },
 		},
 		"the limits may be at their edges": {
 			[]string{"PORT=0", "DRAIN_TIMEOUT=0s", "DEMO_TOKEN_DELAY=0", "ACCESS_TOKEN_TTL=1s", "REFRESH_IDLE_TTL=1s", "REFRESH_MAX_TTL=1s", "PASSWORD_MEMORY_KIB=16", "PASSWORD_THREADS=2", "PASSWORD_TIME=1"},
@@ -318,9 +318,9 @@ func TestBadSettings(t *testing.T) {
 			},
 		},
 		"fewer streams than none, and an audit that forgets": {
-			[]string{"LIMIT_STREAMS=-1", "AUDIT_KEEP=1h", "DAILY_TOKEN_LIMIT=1023"},
+			[]string{"LIMIT_STREAMS=-1", "AUDIT_KEEP=1h", "DAILY_TOKEN_LIMIT=1024"},
 			[]string{
-				`DAILY_TOKEN_LIMIT: 1023 is too few for one answer, for which 1024 are set aside; use more, or 0 for any number`,
+				`DAILY_TOKEN_LIMIT: 1024 is too few for a message and its answer, for which alone 1024 are set aside; use more, or 0 for any number`,
 				`LIMIT_STREAMS: -1 is less than nothing; use 0 for any number, or more`,
 				`AUDIT_KEEP: 1h0m0s is too short; use 24h0m0s or more`,
 			},

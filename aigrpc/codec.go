@@ -62,6 +62,7 @@ var errFieldNumber = errors.New("aigrpc: a field number beyond the greatest")
 type incoming struct {
 	chunk stream.Chunk
 	text  mender
+	used  *stream.Usage // told last
 }
 
 // decode reads a ChatChunk's wire format as proto.Unmarshal does (the last one
@@ -97,6 +98,9 @@ func (in *incoming) decode(b []byte) error {
 	}
 	in.chunk.Text = in.text.mend(text)
 	in.chunk.FinishReason = mendAll(reason)
+	if in.chunk.Usage != nil {
+		in.used = in.chunk.Usage
+	}
 	if in.chunk.Done {
 		in.finish()
 	}
@@ -109,11 +113,14 @@ func (in *incoming) end() {
 	in.finish()
 }
 
+// finish gives the last chunk what it lacks. A backend that counts as it goes may
+// have told the usage before.
 func (in *incoming) finish() {
 	in.chunk.Text += in.text.rest()
 	if in.chunk.FinishReason == "" {
 		in.chunk.FinishReason = finishStop
 	}
+	in.chunk.Usage = in.used
 }
 
 func decodeUsage(b []byte, u *stream.Usage) error {

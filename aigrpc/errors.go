@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"parley/aigrpc/provider"
 	"parley/stream"
 )
 
@@ -27,7 +28,8 @@ var (
 // the user said, and an error is for the log. A reason that is one word is not.
 func backendError(err error) *stream.BackendError {
 	s := status.Convert(err)
-	e := &stream.BackendError{Code: stream.CodeBackendError, Err: errors.New("aigrpc: the backend answered " + s.Code().String() + reason(s))}
+	why := reasonOf(s)
+	e := &stream.BackendError{Code: stream.CodeBackendRefused, Err: errors.New("aigrpc: the backend answered " + s.Code().String() + told(why))}
 	switch s.Code() {
 	case codes.Unavailable:
 		e.Code, e.Retryable, e.Err = stream.CodeBackendUnavailable, true, err
@@ -38,7 +40,11 @@ func backendError(err error) *stream.BackendError {
 			e.Code, e.Retryable = stream.CodeBackendBusy, true
 		}
 	case codes.Canceled, codes.Unknown, codes.Aborted, codes.Internal, codes.DataLoss:
-		e.Retryable = true // another attempt may do better; a refusal would be repeated
+		e.Code, e.Retryable = stream.CodeBackendError, true // another attempt may do better; a refusal would be repeated
+	case codes.InvalidArgument:
+		if why.GetReason() == string(provider.ContextTooLong) {
+			e.Code = stream.CodeChatTooLong
+		}
 	}
 	return e
 }
@@ -47,18 +53,25 @@ func backendError(err error) *stream.BackendError {
 // google/rpc/error_details.proto has it.
 var aReason = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,62}$`)
 
-// reason is why the backend failed, by the ErrorInfo that it may send: a key that
-// has expired, a quota that is used up, and the HTTP status that told so.
-func reason(s *status.Status) (text string) {
+// reasonOf is why the backend failed, by the ErrorInfo that it may send: a key
+// that has expired, a quota that is used up. nil if it does not say.
+func reasonOf(s *status.Status) *errdetails.ErrorInfo {
 	for _, detail := range s.Details() {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		if !ok || !aReason.MatchString(info.GetReason()) {
-			continue
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && aReason.MatchString(info.GetReason()) {
+			return info
 		}
-		text = ": " + info.GetReason()
-		if code, err := strconv.ParseUint(info.GetMetadata()["http_status"], 10, 16); err == nil {
-			text += ", HTTP status " + strconv.FormatUint(code, 10)
-		}
+	}
+	return nil
+}
+
+// told is a reason for the log, with the HTTP status that told it.
+func told(why *errdetails.ErrorInfo) string {
+	if why == nil {
+		return ""
+	}
+	text := ": " + why.GetReason()
+	if code, err := strconv.ParseUint(why.GetMetadata()["http_status"], 10, 16); err == nil {
+		text += ", HTTP status " + strconv.FormatUint(code, 10)
 	}
 	return text
 }
@@ -69,6 +82,8 @@ var voiceCodes = map[string]string{
 	stream.CodeBackendTimeout:     stream.CodeVoiceTimeout,
 	stream.CodeBackendBusy:        stream.CodeVoiceBusy,
 	stream.CodeBackendError:       stream.CodeVoiceError,
+	stream.CodeBackendRefused:     stream.CodeVoiceError,
+	stream.CodeChatTooLong:        stream.CodeVoiceError,
 }
 
 // voiceError says what a call's error means for speech. A backend that does not

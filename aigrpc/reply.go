@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,10 +32,12 @@ var (
 // is not read. Only the backend's silence counts towards the deadlines of a
 // chunk, not the time that each takes.
 func (c *Client) Reply(ctx context.Context, p *stream.Prompt, each func(stream.Chunk) error) error {
-	a := &answer{asked: ctx, limits: c.deadlines, end: time.Now().Add(c.deadlines.Reply), begun: c.watch()}
+	a := &answer{asked: ctx, limits: c.deadlines, start: time.Now(), begun: c.watch()}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	defer a.cancel(nil) // tells a backend that still writes
-	a.patience = time.AfterFunc(a.limit(a.limits.FirstChunk), a.giveUp)
+	first := min(a.limits.FirstChunk, a.limits.Reply)
+	a.due.Store(int64(first))
+	a.patience = time.AfterFunc(first, a.giveUp)
 	defer a.patience.Stop()
 
 	// Whoever waits here does so for minutes, thousands of times, and would keep
@@ -62,31 +65,41 @@ type answer struct {
 	asked    context.Context //nolint:containedctx // of who asked
 	ctx      context.Context //nolint:containedctx // the call's own
 	cancel   context.CancelCauseFunc
-	patience *time.Timer // one for all limits: what a call holds is held by thousands of them
 	limits   Deadlines
-	end      time.Time
+	start    time.Time
+	due      atomic.Int64 // when the backend must have spoken, in nanoseconds from start; 0: it is not waited for
+	patience *time.Timer  // comes when due may be, and then again: chunks come too fast to set it for each
 	stream   grpc.ClientStream
 	begun    func(error) // tells the breaker; nil once it was told
 }
 
-// limit is d, or what is left of the time that the whole answer may take.
-func (a *answer) limit(d time.Duration) time.Duration { return min(d, time.Until(a.end)) }
-
+// giveUp ends the call if the backend is overdue, and comes again if it is not.
 func (a *answer) giveUp() {
-	if time.Now().Before(a.end) {
-		a.cancel(errSilent)
-	} else {
+	now, due := time.Since(a.start), time.Duration(a.due.Load())
+	switch {
+	case a.ctx.Err() != nil:
+	case due == 0: // what it will be is later than this
+		a.patience.Reset(min(a.limits.Chunk, max(a.limits.Reply-now, time.Millisecond)))
+	case now < due:
+		a.patience.Reset(due - now)
+	case due == a.limits.Reply:
 		a.cancel(errSlow)
+	default:
+		a.cancel(errSilent)
 	}
 }
 
 // next reads the next chunk.
 func (a *answer) next() error {
 	if a.begun == nil {
-		a.patience.Reset(a.limit(a.limits.Chunk))
+		now := time.Since(a.start)
+		if now >= a.limits.Reply {
+			a.cancel(errSlow)
+		}
+		a.due.Store(int64(min(now+a.limits.Chunk, a.limits.Reply)))
 	}
 	err := a.stream.RecvMsg(&a.incoming)
-	a.patience.Stop()
+	a.due.Store(0)
 	switch {
 	case err == nil:
 	case !errors.Is(err, io.EOF), a.ctx.Err() != nil:
@@ -96,7 +109,10 @@ func (a *answer) next() error {
 		a.tell(nil)
 		return &stream.BackendError{Code: stream.CodeBackendError, Retryable: true, Err: errEmpty}
 	default:
-		a.incoming.end()
+		a.end()
+	}
+	if a.begun != nil {
+		a.patience.Reset(min(a.limits.Chunk, a.limits.Reply-time.Since(a.start)))
 	}
 	a.tell(nil)
 	return nil

@@ -3,6 +3,7 @@ package aigrpc_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"parley/aigrpc"
 	"parley/aigrpc/amandaai"
+	"parley/aigrpc/provider"
 	"parley/stream"
 )
 
@@ -44,6 +46,28 @@ func TestReplyGivesWhatTheBackendSends(t *testing.T) {
 		"a stream that ends well without done": {
 			says(nil, text("Yes.")),
 			[]stream.Chunk{{Text: "Yes."}, {Done: true, FinishReason: "stop"}},
+		},
+		"the usage that was told last, where done has none": {
+			says(nil, usedSoFar("Yes", 5, 1), usedSoFar(".", 5, 2), &amandaai.ChatChunk{Done: true}),
+			[]stream.Chunk{
+				{Text: "Yes", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 1}},
+				{Text: ".", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 2}},
+				{Done: true, FinishReason: "stop", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 2}},
+			},
+		},
+		"the usage of a stream that ends well without done": {
+			says(nil, usedSoFar("Yes.", 5, 2)),
+			[]stream.Chunk{
+				{Text: "Yes.", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 2}},
+				{Done: true, FinishReason: "stop", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 2}},
+			},
+		},
+		"the usage with done before any other": {
+			says(nil, usedSoFar("Yes.", 5, 1), &amandaai.ChatChunk{Done: true, Usage: &amandaai.Usage{InputTokens: 5, OutputTokens: 2}}),
+			[]stream.Chunk{
+				{Text: "Yes.", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 1}},
+				{Done: true, FinishReason: "stop", Usage: &stream.Usage{InputTokens: 5, OutputTokens: 2}},
+			},
 		},
 		"an answer that goes on from a given text": {
 			says(nil, &amandaai.ChatChunk{Text: " more", Continued: true}, &amandaai.ChatChunk{Done: true}),
@@ -146,18 +170,21 @@ func TestReplyTellsFailures(t *testing.T) {
 		"Unavailable after text":         {says(status.Error(codes.Unavailable, ""), text("I")), failure{"backend_unavailable", true}},
 		"DeadlineExceeded":               {says(status.Error(codes.DeadlineExceeded, "")), failure{"backend_timeout", true}},
 		"ResourceExhausted":              {says(status.Error(codes.ResourceExhausted, "quota")), failure{"backend_busy", true}},
-		"a question too large for it":    {says(status.Error(codes.ResourceExhausted, "SERVER: Received message larger than max (9 vs. 4)")), failure{"backend_error", false}},
+		"a question too large for it":    {says(status.Error(codes.ResourceExhausted, "SERVER: Received message larger than max (9 vs. 4)")), failure{"backend_refused", false}},
 		"Internal":                       {says(status.Error(codes.Internal, "")), failure{"backend_error", true}},
 		"an error without a status":      {says(errors.New("broken")), failure{"backend_error", true}},
 		"Canceled, by itself":            {says(status.Error(codes.Canceled, "")), failure{"backend_error", true}},
 		"Aborted":                        {says(status.Error(codes.Aborted, "")), failure{"backend_error", true}},
-		"InvalidArgument":                {says(status.Error(codes.InvalidArgument, "")), failure{"backend_error", false}},
-		"Unauthenticated":                {says(status.Error(codes.Unauthenticated, "")), failure{"backend_error", false}},
-		"PermissionDenied":               {says(status.Error(codes.PermissionDenied, "")), failure{"backend_error", false}},
-		"Unimplemented":                  {says(status.Error(codes.Unimplemented, "")), failure{"backend_error", false}},
-		"a status that gRPC has not":     {says(status.Error(codes.Code(99), "")), failure{"backend_error", false}},
+		"InvalidArgument":                {says(status.Error(codes.InvalidArgument, "")), failure{"backend_refused", false}},
+		"a chat that is too long":        {says(provider.NewFault(provider.ContextTooLong)), failure{"chat_too_long", false}},
+		"a key that is refused":          {says(provider.NewFault(provider.BadKey)), failure{"backend_refused", false}},
+		"a quota that is used up":        {says(provider.NewFault(provider.OverQuota)), failure{"backend_busy", true}},
+		"Unauthenticated":                {says(status.Error(codes.Unauthenticated, "")), failure{"backend_refused", false}},
+		"PermissionDenied":               {says(status.Error(codes.PermissionDenied, "")), failure{"backend_refused", false}},
+		"Unimplemented":                  {says(status.Error(codes.Unimplemented, "")), failure{"backend_refused", false}},
+		"a status that gRPC has not":     {says(status.Error(codes.Code(99), "")), failure{"backend_refused", false}},
 		"a good end without an answer":   {says(nil), failure{"backend_error", true}},
-		"a chunk over the limit":         {says(nil, tooLong), failure{"backend_error", false}},
+		"a chunk over the limit":         {says(nil, tooLong), failure{"backend_refused", false}},
 		"a chunk that is no wire format": {func(_ *amandaai.ChatMessage, out answers) error { return out.SendMsg(raw("\x0a\x05a")) }, failure{"backend_error", true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,6 +272,33 @@ func TestABackendThatHangsIsGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An answer that begins late has no more time in all.
+func TestALateAnswerThatHangsIsGivenUpInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, err := aigrpc.InProcess(backend{answer: func(_ *amandaai.ChatMessage, out answers) error {
+			time.Sleep(8 * time.Minute)
+			if err := out.Send(text("a")); err != nil {
+				return err
+			}
+			<-out.Context().Done()
+			return out.Context().Err()
+		}}, aigrpc.Deadlines{FirstChunk: 9 * time.Minute, Chunk: 5 * time.Minute, Reply: 10 * time.Minute}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		start := time.Now()
+		_, err = reply(t.Context(), client, stream.Prompt{})
+		if got, want := failureOf(err), (failure{"backend_timeout", true}); got != want {
+			t.Errorf("got %+v, want %+v: %v", got, want, err)
+		}
+		if got, want := time.Since(start), 10*time.Minute; got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
 }
 
 func TestOnlyTheBackendsSilenceCounts(t *testing.T) {

@@ -45,6 +45,11 @@ func says(last error, chunks ...*amandaai.ChatChunk) func(*amandaai.ChatMessage,
 
 func text(s string) *amandaai.ChatChunk { return &amandaai.ChatChunk{Text: s} }
 
+// usedSoFar is a chunk of a backend that counts as it goes.
+func usedSoFar(s string, input, output int64) *amandaai.ChatChunk {
+	return &amandaai.ChatChunk{Text: s, Usage: &amandaai.Usage{InputTokens: input, OutputTokens: output}}
+}
+
 // raw is a message that is its own wire format.
 type raw string
 

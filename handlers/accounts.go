@@ -161,6 +161,8 @@ func (s *server) checkAuth(w http.ResponseWriter, r *http.Request) error {
 	caller, err := s.authenticate(r)
 	var user models.User
 	if err == nil {
+		noted := s.noteUse(r.Context(), caller)
+		defer noted()
 		user, err = s.user(r.Context(), caller)
 	}
 	if err != nil {

@@ -73,7 +73,7 @@ func TestSystemMetrics(t *testing.T) {
 		s.do(call{method: "POST", path: "/api/v1/messages", token: root.Access, body: `{"message":"Hi"}`, header: http.Header{"Accept": {"application/json"}}})
 		s.check(t, c, wanted{200, `{"total_users":1,"total_chat_sessions":1,"total_messages":2,"estimates":[],` +
 			`"active_users":{"day":1,"week":1,"month":1},"running_replies":0,"days":[{"day":"` + models.Day(time.Now()) +
-			`","active_users":1,"replies":1,"input_tokens":3,"output_tokens":2}]}`, nil})
+			`","active_users":1,"replies":1,"input_tokens":3,"output_tokens":2,"estimated_tokens":0}]}`, nil})
 	})
 }
 

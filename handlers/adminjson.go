@@ -21,11 +21,12 @@ type activeUsersJSON struct {
 }
 
 type dayJSON struct {
-	Day          string `json:"day"`
-	ActiveUsers  int64  `json:"active_users"`
-	Replies      int64  `json:"replies"`
-	InputTokens  int64  `json:"input_tokens"`
-	OutputTokens int64  `json:"output_tokens"`
+	Day             string `json:"day"`
+	ActiveUsers     int64  `json:"active_users"`
+	Replies         int64  `json:"replies"`
+	InputTokens     int64  `json:"input_tokens"`
+	OutputTokens    int64  `json:"output_tokens"`
+	EstimatedTokens int64  `json:"estimated_tokens"` // of both
 }
 
 func encodeMetrics(m models.SystemMetrics) metricsJSON {
@@ -49,7 +50,7 @@ func encodeMetrics(m models.SystemMetrics) metricsJSON {
 		}
 	}
 	for i, d := range m.Days {
-		out.Days[i] = dayJSON{d.Day, d.Users, d.Replies, d.InputTokens, d.OutputTokens}
+		out.Days[i] = dayJSON{d.Day, d.Users, d.Replies, d.InputTokens, d.OutputTokens, d.EstimatedTokens}
 	}
 	return out
 }

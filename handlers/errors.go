@@ -30,7 +30,8 @@ type problem struct {
 	messageID  int64  // of the reply that is in the way
 	checks     map[string]string
 	foreseen   bool   // 503: the replica does what it should, and says so
-	dailyQuota int64  // 429: how much there is of what is used up for the day
+	dailyQuota int64  // 429: how much there is of what is used up, in a day
+	lasts      bool   // 429: until the next day
 	offset     *int64 // 409: where an upload goes on
 	uploadID   int64  // of the recording that can be completed once more
 }
@@ -126,6 +127,27 @@ var sentinels = []struct {
 	{context.Canceled, errTimeout}, // read by nobody, unless it is the server that gave up
 }
 
+// reachedToday is the answer to what the daily limit refuses. Of what is in the way
+// of a request because of replies that run, they may leave some in a moment.
+func reachedToday(l *models.DailyLimit) *problem {
+	p := usedUp(l.Resets)
+	if l.Running {
+		p.retryAfter, p.lasts = 5, false
+		p.detail = "Together with your replies that are still being written, this might take more tokens than you have left today. Try again when they have ended."
+	}
+	p.dailyQuota = l.Limit
+	return p
+}
+
+// usedUp is the answer to what might take more tokens than are left, until then.
+func usedUp(resets time.Time) *problem {
+	return &problem{
+		status: http.StatusTooManyRequests, code: voice.CodeDailyLimit,
+		detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
+		retryAfter: int(max(seconds(time.Until(resets)), 1)), lasts: true,
+	}
+}
+
 // failedElsewhere is the answer to a recording that came to nothing, as far as a
 // code says it.
 func failedElsewhere(code string) *problem {
@@ -133,10 +155,7 @@ func failedElsewhere(code string) *problem {
 	case voice.CodeReplyInProgress:
 		return &problem{status: http.StatusConflict, code: code, detail: "The last message of this chat is still being answered."}
 	case voice.CodeDailyLimit:
-		return &problem{
-			status: http.StatusTooManyRequests, code: code, retryAfter: int(max(seconds(time.Until(models.NextDay(time.Now()))), 1)),
-			detail: "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
-		}
+		return usedUp(models.NextDay(time.Now()))
 	case voice.CodeInternal:
 		return errInternal
 	case stream.CodeVoiceRefused:
@@ -202,11 +221,7 @@ func problemOf(err error) *problem {
 	}
 	var reached *models.DailyLimit
 	if errors.As(err, &reached) {
-		return &problem{
-			status: http.StatusTooManyRequests, code: "daily_limit_reached",
-			detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
-			retryAfter: int(max(seconds(time.Until(reached.Resets)), 1)), dailyQuota: reached.Limit,
-		}
+		return reachedToday(reached)
 	}
 	var failed *voice.Failed
 	if errors.As(err, &failed) {

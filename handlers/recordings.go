@@ -288,7 +288,7 @@ func ofUpload(err error, uploadID int64) error {
 
 // mayPass reports whether the same request may have another answer soon.
 func (p *problem) mayPass() bool {
-	return p.dailyQuota == 0 && p.code != voice.CodeDailyLimit &&
+	return !p.lasts &&
 		(p.retryAfter > 0 || p.status == http.StatusConflict || p.status == http.StatusInternalServerError)
 }
 

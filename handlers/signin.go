@@ -28,6 +28,8 @@ func (s *server) knowing(who func(*http.Request) (auth.Identity, error), h signe
 		if err != nil {
 			return err
 		}
+		noted := s.noteUse(r.Context(), caller)
+		defer noted()
 		if r.ContentLength != 0 {
 			r.Body = &callersBody{ReadCloser: r.Body, alive: func() error { return s.alive(r.Context(), caller) }, asked: time.Now()}
 		}
@@ -41,9 +43,8 @@ func (s *server) knowing(who func(*http.Request) (auth.Identity, error), h signe
 	}
 }
 
-// authenticate returns who sent r. It reads no database, but for the first
-// request of each generation of a device session, and while this replica cannot
-// know what was revoked.
+// authenticate returns who sent r; noteUse follows. It reads no database, but while
+// this replica cannot know what was revoked.
 func (s *server) authenticate(r *http.Request) (auth.Identity, error) {
 	token, err := bearerToken(r.Header)
 	if err != nil {
@@ -57,7 +58,6 @@ func (s *server) authenticate(r *http.Request) (auth.Identity, error) {
 		return auth.Identity{}, err
 	}
 	infoOf(r).userID = caller.UserID
-	s.noteUse(r.Context(), caller)
 	return caller, nil
 }
 
@@ -122,19 +122,24 @@ func bearerToken(h http.Header) (string, error) {
 // noteUse writes down that the tokens of this generation have arrived: from
 // then on the refresh token before them has no grace. Once is enough for each
 // generation, and its failure is not the caller's trouble: the next request
-// tries again.
-func (s *server) noteUse(ctx context.Context, caller auth.Identity) {
+// tries again. It does so beside the request, which is to wait for it at its end.
+func (s *server) noteUse(ctx context.Context, caller auth.Identity) (wait func()) {
 	if s.used.has(caller.SID, caller.Generation) {
-		return
+		return func() {}
 	}
-	// The tokens have arrived also if their bearer has left meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := s.db.TouchSession(ctx, caller.SID, caller.Generation, now()); err != nil {
-		s.log.WarnContext(ctx, "the use of a device session was not noted", "error", err)
-		return
-	}
-	s.used.add(caller.SID, caller.Generation)
+	noted := make(chan struct{})
+	go func() {
+		defer close(noted)
+		// The tokens have arrived also if their bearer has left meanwhile.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := s.db.TouchSession(ctx, caller.SID, caller.Generation, now()); err != nil {
+			s.log.WarnContext(ctx, "the use of a device session was not noted", "error", err)
+			return
+		}
+		s.used.add(caller.SID, caller.Generation)
+	}()
+	return func() { <-noted }
 }
 
 // now is the time as a database keeps it.

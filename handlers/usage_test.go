@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +113,39 @@ func TestADailyLimitIsTold(t *testing.T) {
 			t.Errorf("got %d %s, want %s", again.status, again.body, first.body)
 		}
 		checkLimit(`"limit":{"daily_tokens":107,"used":5,"reserved":0,"resets_at":"<time>"}}`)
+	})
+}
+
+// A limit that only replies which run have reached is no reason to wait for the
+// next day.
+func TestADailyLimitMayBeReachedForAMoment(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		going := make(chan struct{})
+		release := sync.OnceFunc(func() { close(going) })
+		s := startOn(t, db, hangs(going), stream.Config{DailyTokenLimit: 107, ReserveTokens: 100}) // 1 and 2 tokens, by estimate
+		t.Cleanup(release)
+		ann := s.signup("ann@example.com")
+		first := s.do(call{
+			method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`,
+			header: http.Header{"Accept": {"application/json"}, "Prefer": {"respond-async"}},
+		})
+		if first.status != 202 {
+			t.Fatalf("got %d %s", first.status, first.body)
+		}
+		again := call{method: "POST", path: "/api/v1/messages", token: ann.Access, body: `{"message":"Hi"}`, header: http.Header{"Accept": {"application/json"}}}
+		got := s.check(t, again, problem(429, "daily_limit_reached", "Together with your replies that are still being written, "+
+			"this might take more tokens than you have left today. Try again when they have ended.", ""))
+		for name, want := range map[string]string{"Retry-After": "5", "RateLimit": `"tokens";r=0;t=5`, "RateLimit-Policy": `"tokens";q=107;w=86400`} {
+			if v := strings.Join(got.header.Values(name), ", "); v != want {
+				t.Errorf("%s is %q, want %q", name, v, want)
+			}
+		}
+		release()
+		s.do(call{method: "POST", path: "/api/v1/messages/2/stop", token: ann.Access}) // which waits for its end
+		if later := s.do(again); later.status != 200 {
+			t.Errorf("got %d %s", later.status, later.body)
+		}
 	})
 }
 

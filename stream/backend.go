@@ -38,15 +38,15 @@ type Chunk struct {
 	Text         string
 	Done         bool
 	FinishReason string // with Done
-	Usage        *Usage // with Done, where the backend counts
+	Usage        *Usage // with Done, where the backend counts; before that, of what it has said so far
 	Continued    bool   // in the first chunk: Text goes on from ContinueFrom
 }
 
 // Usage counts what an answer cost, in the backend's tokens.
 type Usage struct{ InputTokens, OutputTokens int64 }
 
-// A BackendError is an answer that failed. Code is one of the backend_ codes
-// of an error event; Err says more and is for the log alone.
+// A BackendError is an answer that failed. Code is one of the codes below, as
+// an error event has it; Err says more and is for the log alone.
 type BackendError struct {
 	Code      string
 	Retryable bool
@@ -63,5 +63,7 @@ const (
 	CodeBackendUnavailable = "backend_unavailable" // not to be reached
 	CodeBackendTimeout     = "backend_timeout"     // silent for too long
 	CodeBackendBusy        = "backend_busy"        // no capacity, over quota
-	CodeBackendError       = "backend_error"       // broke off, or refused
+	CodeBackendError       = "backend_error"       // broke off
+	CodeBackendRefused     = "backend_refused"     // would refuse it again
+	CodeChatTooLong        = "chat_too_long"       // for the model
 )

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ func (c *composition) compose() (err error) {
 		if !errors.Is(err, errDiffers) {
 			return err
 		}
+		c.extra, c.ending.usage = cmp.Or(c.ending.usage, c.hub.estimated(c.sent, 0)), nil
 	}
 	if err := c.restart(from.text); err != nil {
 		return err
@@ -90,12 +92,13 @@ func (c *composition) take(chunk Chunk) error {
 			return err
 		}
 	}
-	if err := c.hub.sureOfItself(c.ctx); err != nil {
+	now := time.Now()
+	if err := c.hub.sureOfItself(c.ctx, now); err != nil {
 		return err
 	}
 	text := chunk.Text
 	if text != "" {
-		c.note(time.Now())
+		c.note(now)
 	}
 	if n := min(len(text), len(c.expected)); n > 0 {
 		if text[:n] != c.expected[:n] {
@@ -109,7 +112,7 @@ func (c *composition) take(chunk Chunk) error {
 		}
 		c.ending.usage = c.hub.counted(chunk.Usage)
 	}
-	return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes)
+	return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes, now)
 }
 
 // maxReason bounds in bytes what a backend says of why it ended: a word, kept with

@@ -20,6 +20,8 @@ var failures = map[string]struct {
 	CodeBackendTimeout:     {"The AI service took too long. What it said so far is kept; send again in a moment.", true},
 	CodeBackendBusy:        {"The AI service has no room at the moment. Send again in a moment.", true},
 	CodeBackendError:       {"The AI service broke off. What it said so far is kept; send again to go on.", true},
+	CodeBackendRefused:     {"The AI service refuses to answer, and would again: it may not be set up well. What it said so far is kept.", false},
+	CodeChatTooLong:        {"The chat is too long for the AI model. What it said so far is kept; begin a new chat, or send less at once.", false},
 	codeChatDeleted:        {"The chat was deleted.", false},
 	codeMessageDeleted:     {"The message was deleted: the chat goes on without it.", false},
 	codeInternal:           {"Something went wrong on our side. What was said so far is kept.", true},

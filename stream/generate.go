@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"parley/models"
@@ -60,8 +61,9 @@ type composition struct {
 	heard    bool   // one has, at some time
 	expected string // what the backend has yet to repeat
 
-	sent  int64 // what the backend was asked with, in bytes
-	given int   // how much of the text was there before, in bytes
+	sent  int64         // what the backend was asked with, in bytes
+	given int           // how much of the text was there before, in bytes
+	extra *models.Usage // what a call has cost that led nowhere
 
 	began time.Time // when the backend was asked
 	spoke time.Time // when it last sent text; began before that
@@ -95,6 +97,7 @@ func (h *Hub) begin(cl claim) *composition {
 	h.begun[cl.start.MessageID] = c
 	h.mu.Unlock()
 	h.writers.Add(1)
+	defer h.yield()
 	if cl.opens {
 		go c.run(nil)
 		return c
@@ -110,6 +113,17 @@ func (h *Hub) begin(cl claim) *composition {
 		go c.run(err)
 	}()
 	return c
+}
+
+// yield lets whoever asks the backend go first, and then what sends that on its way:
+// what is left of the transaction takes longer, and begin's caller would keep the
+// processor for it. A process that is short of time does not, since others wait
+// for the transaction.
+func (h *Hub) yield() {
+	if h.Lateness() < time.Millisecond {
+		runtime.Gosched()
+		runtime.Gosched()
+	}
 }
 
 // abandon ends a composition whose reply was not stored.

@@ -6,9 +6,12 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"parley/models"
 )
@@ -43,6 +46,7 @@ type Hub struct {
 	replies map[int64]*reply
 	begun   map[int64]*composition // of replies that are being stored
 	ended   map[int64]*reply       // that are read still
+	reads   singleflight.Group     // of replies from the database
 	closed  bool                   // the replies that run have been let go of
 	closing chan struct{}          // closed with it
 
@@ -224,7 +228,15 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 	if r, err := h.hold(userID, messageID, nil); r != nil || err != nil {
 		return r, err
 	}
-	p, err := h.db.ReplyProgress(ctx, messageID, 0)
+	// Many may come for one that has just ended, and each would hold all of its text
+	// for a moment.
+	read, err, shared := h.reads.Do(strconv.FormatInt(messageID, 10), func() (any, error) {
+		return h.stored(context.WithoutCancel(ctx), messageID)
+	})
+	r, _ := read.(*reply)
+	if err != nil && shared { // what was asked before this one came tells it nothing
+		r, err = h.stored(ctx, messageID)
+	}
 	if errors.Is(err, models.ErrNotFound) {
 		// What somebody said is no reply, and forbidden to all others.
 		if _, why := h.db.Message(ctx, userID, messageID); why != nil {
@@ -234,27 +246,39 @@ func (h *Hub) find(ctx context.Context, userID, messageID int64) (*reply, error)
 	if err != nil {
 		return nil, err
 	}
-	if p.UserID != userID {
+	if r.start.userID != userID {
 		return nil, models.ErrForbidden
+	}
+	if r.isThrough() {
+		return h.share(r), nil
+	}
+	r.mu.Lock()
+	ended := r.end != nil
+	r.mu.Unlock()
+	if !ended {
+		h.watch(ctx, messageID)
+	}
+	return h.hold(userID, messageID, r)
+}
+
+// stored returns a reply as the database has it.
+func (h *Hub) stored(ctx context.Context, messageID int64) (*reply, error) {
+	p, err := h.db.ReplyProgress(ctx, messageID, 0)
+	if err != nil {
+		return nil, err
 	}
 	r := newReply(startInfo{
 		ChatID:        p.Message.ChatID,
 		UserMessageID: p.UserMessageID,
 		MessageID:     messageID,
 		Title:         p.Title,
-		userID:        userID,
+		userID:        p.UserID,
 	}, 0, "")
 	if r.spoken, err = h.recall(ctx, p); err != nil {
 		return nil, err
 	}
 	r.mirror(p, 0)
-	if r.isThrough() {
-		return h.share(r), nil
-	}
-	if r.end == nil {
-		h.watch(ctx, messageID)
-	}
-	return h.hold(userID, messageID, r)
+	return r, nil
 }
 
 // share takes hold of a reply that has ended: of the one that others read, so

@@ -93,24 +93,24 @@ func (h *Hub) Replica() string { return h.config.Replica }
 // Replies counts the replies that this replica writes.
 func (h *Hub) Replies() int64 { return max(0, h.writers.Load()-h.queued.Load()) }
 
-// sureOfItself waits until it is certain that this replica owns what it
+// sureOfItself waits until it is certain that, just now, this replica owns what it
 // writes, or ctx ends, and then returns why. A process that was paused for a
 // good part of its lease may have lost it, and what it would send is then not
 // the reply's text: keepLease finds out. That the database is away is no such
 // reason, since then nobody can take anything.
-func (h *Hub) sureOfItself(ctx context.Context) error {
-	for h.wasPaused() && ctx.Err() == nil {
+func (h *Hub) sureOfItself(ctx context.Context, now time.Time) error {
+	for h.wasPaused(now) && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-time.After(10 * time.Millisecond):
+		case now = <-time.After(10 * time.Millisecond):
 		}
 	}
 	return context.Cause(ctx)
 }
 
-// wasPaused reports whether it is not known yet what a pause of the process has
-// cost it; the pause may have ended just before this.
-func (h *Hub) wasPaused() bool {
-	silent := time.Since(h.began) - time.Duration(h.felt.Load())
+// wasPaused reports whether it is not known yet what a pause of the process before
+// now has cost it; the pause may have ended just before that.
+func (h *Hub) wasPaused(now time.Time) bool {
+	silent := now.Sub(h.began) - time.Duration(h.felt.Load())
 	return silent > h.config.Lease/2 || h.pauses.Load() != h.survived.Load()
 }

@@ -56,11 +56,11 @@ func newReply(start startInfo, attempt int, text string) *reply {
 	}
 }
 
-// append adds text to the log, up to limit bytes of it in all, and sets those
-// who wait for it going. errLost for an owner that is none any more; errTooLong
+// append adds text that came now to the log, up to limit bytes of it in all,
+// and sets those who wait for it going. errLost for an owner that is none any more; errTooLong
 // when there was no room for all of the text.
-func (r *reply) append(fence int, text string, limit int) error {
-	direct, err := r.extend(fence, text, limit, time.Now())
+func (r *reply) append(fence int, text string, limit int, now time.Time) error {
+	direct, err := r.extend(fence, text, limit, now)
 	if direct != nil {
 		direct.sendNow()
 	}

@@ -215,6 +215,18 @@ func TestABackendThatFails(t *testing.T) {
 			code:  "backend_timeout",
 			retry: true,
 		},
+		"for good": {
+			backend: func(context.Context, stream.Prompt, func(stream.Chunk) error) error {
+				return &stream.BackendError{Code: stream.CodeBackendRefused, Err: errors.New("a wrong key")}
+			},
+			code: "backend_refused",
+		},
+		"since the chat is too long": {
+			backend: func(context.Context, stream.Prompt, func(stream.Chunk) error) error {
+				return &stream.BackendError{Code: stream.CodeChatTooLong, Err: errors.New("4097 tokens")}
+			},
+			code: "chat_too_long",
+		},
 		"in a way that nobody foresaw": {
 			backend: func(_ context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
 				return errors.Join(each(stream.Chunk{Text: "?"}), io.ErrShortBuffer)

@@ -132,10 +132,17 @@ func excerpt(text string) string {
 	return text[:end] + "…"
 }
 
+// What some models put around what they think before they answer; of some, all
+// that is to be seen of it is the end.
+const thoughtBegins, thoughtEnds = "<think>", "</think>"
+
 // cleanTitle makes a title of what a model says when it is asked for one: its
-// first line, without the marks and the label that models like to add, and as
-// long as a title may be; "" if nothing is left.
+// first line with a word, without the marks and the label that models like to add,
+// and as long as a title may be; "" if nothing is left.
 func cleanTitle(said string) string {
+	if strings.HasPrefix(strings.TrimSpace(said), thoughtBegins) || strings.Contains(said, thoughtEnds) {
+		_, said, _ = strings.Cut(said, thoughtEnds)
+	}
 	for line := range strings.Lines(said) {
 		line = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) && !unicode.IsSpace(r) || unicode.Is(unicode.Bidi_Control, r) {
@@ -148,12 +155,16 @@ func cleanTitle(said string) string {
 			line = trimMarks(rest)
 		}
 		line = strings.TrimRight(line, ".。 ")
-		if line != "" {
+		if strings.ContainsFunc(line, isWord) {
 			return models.TitleFrom(line)
 		}
 	}
 	return ""
 }
+
+// isWord reports whether r is more than a space or a punctuation mark: part of a
+// word, a sign, an emoji.
+func isWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsSymbol(r) }
 
 // trimMarks removes quotation marks and Markdown around a text.
 func trimMarks(text string) string {

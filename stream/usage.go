@@ -30,6 +30,13 @@ func (h *Hub) estimated(sent, said int64) *models.Usage {
 // or had no room.
 func (c *composition) used(status string, size int) *models.Usage {
 	switch {
+	case c.ending.usage != nil && c.extra != nil:
+		return &models.Usage{
+			Model:        c.ending.usage.Model,
+			InputTokens:  c.ending.usage.InputTokens + c.extra.InputTokens,
+			OutputTokens: c.ending.usage.OutputTokens + c.extra.OutputTokens,
+			Estimated:    c.extra.Estimated,
+		}
 	case c.ending.usage != nil:
 		return c.ending.usage
 	case status == models.StatusFailed && !c.heard:

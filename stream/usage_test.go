@@ -147,18 +147,25 @@ func TestAnEstimateIsToldAsOne(t *testing.T) {
 	})
 }
 
+// leaveBehind has a replica begin a reply to 40 bytes, save 400 of it, and die.
+func leaveBehind(t *testing.T, db *models.DB, user, chat int64, with ...func(*stream.Config)) models.Exchange {
+	t.Helper()
+	words := make(chan string)
+	first := start(t, db, steps(words), with...)
+	ex := first.send(t, user, chat, strings.Repeat("m", 40))
+	words <- strings.Repeat("x", 400)
+	until(t, "text is saved", func() bool {
+		m, err := db.Message(t.Context(), user, ex.Reply.ID)
+		return err == nil && len(m.Content) == 400
+	})
+	first.kill()
+	return ex
+}
+
 func TestEachReplicaCountsItsPart(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)
-		words := make(chan string)
-		first := start(t, db, steps(words), func(c *stream.Config) { c.DailyTokenLimit = 5000 })
-		ex := first.send(t, user, chat, strings.Repeat("m", 40))
-		words <- strings.Repeat("x", 400)
-		until(t, "text is saved", func() bool {
-			m, err := db.Message(t.Context(), user, ex.Reply.ID)
-			return err == nil && len(m.Content) == 400
-		})
-		first.kill()
+		ex := leaveBehind(t, db, user, chat, func(c *stream.Config) { c.DailyTokenLimit = 5000 })
 		// The second one goes on, is stopped, and knows only what it has added.
 		going := make(chan struct{})
 		second := start(t, db, backend(func(ctx context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
@@ -187,6 +194,39 @@ func TestEachReplicaCountsItsPart(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// A backend that is asked to repeat the end of a text, and says something else, is
+// asked once more: both calls have cost something.
+func TestACallThatLeadsNowhereIsCounted(t *testing.T) {
+	for name, test := range map[string]struct {
+		probe, second *stream.Usage
+		want          string
+	}{
+		"both are counted":          {&stream.Usage{InputTokens: 1000, OutputTokens: 5}, &stream.Usage{InputTokens: 2000, OutputTokens: 7}, "owner 2: 3000+12 estimated false "},
+		"the second one is counted": {nil, &stream.Usage{InputTokens: 2000, OutputTokens: 7}, "owner 2: 2094+7 estimated true "},
+		"the second one breaks off": {&stream.Usage{InputTokens: 1000, OutputTokens: 5}, nil, "owner 2: 204+4 estimated true "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, db *models.DB) {
+				user, chat := newUser(t, db)
+				ex := leaveBehind(t, db, user, chat)
+				second := start(t, db, backend(func(_ context.Context, p stream.Prompt, each func(stream.Chunk) error) error {
+					if len(p.ContinueFrom) < 400 { // all that it says differs, and is not taken
+						return each(stream.Chunk{Text: "", Continued: true, Done: true, Usage: test.probe})
+					}
+					if test.second == nil {
+						return errors.Join(each(stream.Chunk{Text: "and eight bytes.", Continued: true}), errors.New("broken off"))
+					}
+					return each(stream.Chunk{Text: "and eight bytes.", Continued: true, Done: true, Usage: test.second})
+				}))
+				second.await(t, user, ex.Reply.ID)
+				if got := costs(t, db, user); len(got) != 2 || got[1] != test.want {
+					t.Errorf("got %q, want the second to be %q", got, test.want)
+				}
+			})
+		})
+	}
 }
 
 func TestADayHasItsLimit(t *testing.T) {
