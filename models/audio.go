@@ -64,7 +64,7 @@ func (v *Voice) newFence() int64 {
 }
 
 // beginSpeech stores that the reply of ex is to be spoken, unless it is text alone.
-func (turn NewTurn) beginSpeech(ctx context.Context, tx bun.Tx, ex Exchange) error {
+func (turn NewTurn) beginSpeech(ctx context.Context, tx bun.IDB, ex Exchange) error {
 	if turn.Voice == nil {
 		return nil
 	}

@@ -112,16 +112,23 @@ func (d *DB) inTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) e
 	if d.dialect == SQLite {
 		return classify(ctx, d.writeSQLite(timed, fn))
 	}
+	return classify(ctx, again(timed, func() error {
+		return d.write.RunInTx(timed, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)
+	}))
+}
+
+// again runs a transaction until it does not lose against others.
+func again(ctx context.Context, run func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := d.write.RunInTx(timed, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)
+		err := run()
 		if !retryable(err) || attempt == txAttempts {
-			return classify(ctx, err)
+			return err
 		}
 		pause := time.Duration(rand.Int64N(int64(attempt) * int64(10*time.Millisecond)))
 		select {
 		case <-time.After(pause):
-		case <-timed.Done():
-			return classify(ctx, timed.Err())
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -62,7 +62,7 @@ func classify(ctx context.Context, err error) error {
 	switch {
 	case err == nil, errors.Is(err, ErrUnavailable), errors.Is(err, ErrInvalidText):
 		return err
-	case errors.Is(err, sql.ErrNoRows):
+	case errors.Is(err, sql.ErrNoRows), raisedNoData(err):
 		return ErrNotFound
 	case isTextWithNUL(err):
 		return ErrInvalidText
@@ -122,13 +122,19 @@ func sqlState(err error) (string, bool) {
 	return pg.Code, true
 }
 
+// raisedNoData says that a function of ours has found nothing.
+func raisedNoData(err error) bool {
+	state, _ := sqlState(err)
+	return state == "P0002" // no_data_found
+}
+
 // unavailableState sorts the codes of PostgreSQL's appendix "Error Codes".
 func unavailableState(state string) bool {
 	switch state {
 	case "25006", // read_only_sql_transaction: a standby
 		"25P03", "25P04", // idle_in_transaction_session_timeout, transaction_timeout
-		"3D000",                   // invalid_catalog_name: the database is not there
-		"42P01",                   // undefined_table: it is not migrated
+		"3D000",          // invalid_catalog_name: the database is not there
+		"42P01", "42883", // undefined_table, undefined_function: it is not migrated
 		"40001", "40003", "40P01", // lost against other transactions, again and again
 		lockNotAvailable:
 		return true

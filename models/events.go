@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/schema"
 )
 
@@ -55,36 +56,42 @@ type storedEvent struct {
 // this update, which leaves the key as it is, neither waits for such a share nor
 // keeps others from it (FOR NO KEY UPDATE).
 func (d *DB) tell(ctx context.Context, tx bun.Tx, userID int64, events ...UserEvent) (followed bool, err error) {
-	const count = `UPDATE users SET event_seq = event_seq + ? WHERE id = ?
-		RETURNING event_seq, COALESCE(followed_until > ?, FALSE) AS followed`
-	now := d.now()
-	rows := make([]storedEvent, len(events))
-	for i, e := range events {
-		e.Seq = int64(i + 1 - len(events)) // to be added to the last one's
-		rows[i] = storedEvent{UserID: userID, UserEvent: e, CreatedAt: now}
-	}
 	if d.dialect == Postgres { // one round trip
-		err = tx.NewRaw(`WITH counted AS (`+count+`), event (user_id, seq, kind, chat_id, message_id, created_at) AS (?), told AS (
-				INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
-				SELECT user_id, event_seq + seq, kind, chat_id, message_id, created_at FROM counted, event)
-			SELECT followed FROM counted`, len(events), userID, d.clock(0), tx.NewValues(&rows)).Scan(ctx, &followed)
+		one := tellPostgres(userID, events, &followed)
+		err = tx.NewRaw(one.query, one.args...).Scan(ctx, one.dest)
 		return followed, err
 	}
 	var counted struct {
 		EventSeq int64
 		Followed bool
 	}
-	if err = d.scan(ctx, tx, &counted, count, len(events), userID, d.clock(0)); err != nil {
+	now := d.now()
+	err = d.scan(ctx, tx, &counted, `UPDATE users SET event_seq = event_seq + ? WHERE id = ?
+		RETURNING event_seq, COALESCE(followed_until > ?, FALSE) AS followed`, len(events), userID, now)
+	if err != nil {
 		return false, err
 	}
-	for _, e := range rows {
+	for i, e := range events {
 		_, err = d.exec(ctx, tx, `INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
-			VALUES (?, ?, ?, ?, NULLIF(?, 0), ?)`, e.UserID, counted.EventSeq+e.Seq, e.Kind, e.ChatID, e.MessageID, e.CreatedAt)
+			VALUES (?, ?, ?, ?, NULLIF(?, 0), ?)`, userID, counted.EventSeq-int64(len(events)-1-i), e.Kind, e.ChatID, e.MessageID, now)
 		if err != nil {
 			return false, err
 		}
 	}
 	return counted.Followed, nil
+}
+
+// tellPostgres is the statement that tells a user of events.
+func tellPostgres(userID int64, events []UserEvent, followed *bool) statement {
+	kinds, chatIDs, messageIDs := make([]string, len(events)), make([]int64, len(events)), make([]int64, len(events))
+	for i, e := range events {
+		kinds[i], chatIDs[i], messageIDs[i] = e.Kind, e.ChatID, e.MessageID
+	}
+	return statement{
+		"SELECT tell_user(?, ?, ?, ?)",
+		[]any{userID, pgdialect.Array(kinds), pgdialect.Array(chatIDs), pgdialect.Array(messageIDs)},
+		followed,
+	}
 }
 
 // UserEvents returns what happened to a user after an event, in order, limit

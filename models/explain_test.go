@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"parley/models"
@@ -186,8 +188,8 @@ func TestHotStatementsReadIndexes(t *testing.T) {
 					_, err := db.Count(t.Context(), []models.Limit{{Key: "a", Quota: 5, Window: time.Hour}, {Key: "b", Quota: 5, Window: time.Hour}})
 					return err
 				},
-				`Conflict Arbiter Indexes: throttles_pkey`,
-				`SCAN quota`, // the limits: the primary key of an upsert is not shown
+				`Function Scan on count_hit`, // see TestFunctionsReadIndexes
+				`SCAN quota`,                 // the limits: the primary key of an upsert is not shown
 			},
 			"Refund": {
 				func(db *models.DB) error {
@@ -254,6 +256,49 @@ func TestHotStatementsReadIndexes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What the functions of the database run, also by plans that serve for any
+// arguments, which a session makes when it has called them some times.
+func TestFunctionsReadIndexes(t *testing.T) {
+	t.Parallel()
+	url := modelstest.URL(t, models.Postgres)
+	config, err := pgx.ParseConfig(url)
+	must(t, err)
+	var plans strings.Builder
+	config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { plans.WriteString(notice.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	must(t, err)
+	defer conn.Close(t.Context())
+	for _, statement := range []string{
+		"INSERT INTO users (email, user_name, password_hash, created_at) SELECT 'user' || i, '', '', now() FROM generate_series(1, 20000) i",
+		"INSERT INTO chats (user_id, title, titled, created_at, message_count, active_at) SELECT id, '', FALSE, now(), 2, now() FROM users",
+		"INSERT INTO messages (chat_id, role, content, status, created_at) SELECT id, 'assistant', '', 'streaming', now() FROM chats",
+		"INSERT INTO replies (message_id, chat_id, user_id, user_message_id, owner, started_at) SELECT messages.id, chat_id, user_id, 0, '', now() FROM messages JOIN chats ON chats.id = chat_id WHERE chat_id > 100",
+		"INSERT INTO idempotency_keys (user_id, route, key, body_hash, status, created_at) SELECT id, 'r', id, '', 0, now() FROM users",
+		"INSERT INTO usage_days (user_id, day) SELECT id, '2026-01-01' FROM users",
+		"INSERT INTO throttles (key, tat, allowed) SELECT id, 0, TRUE FROM users",
+		"ANALYZE", "LOAD 'auto_explain'", "SET client_min_messages = log",
+		"SET auto_explain.log_min_duration = 0", "SET auto_explain.log_nested_statements = on",
+	} {
+		_, err := conn.Exec(t.Context(), statement)
+		must(t, err)
+	}
+	for i := range 20 {
+		for _, chat := range []int{0, i + 1} {
+			_, err := conn.Exec(t.Context(), `SELECT append_turn($1, $2, 'q', 't', 'o', now(), 'r', $3, '', '2026-01-01', 10, 1000, 0, 0, 'k', 1, 1000)`,
+				i+1, chat, fmt.Sprint("key", i, chat))
+			must(t, err)
+		}
+	}
+	for _, want := range []string{"append_turn", "throttles_pkey", "idempotency_keys_pkey", "chats_pkey", "replies_chat_id_key", "usage_days_pkey", `\$\d`} {
+		if !regexp.MustCompile(want).MatchString(plans.String()) {
+			t.Errorf("no plan has %s", want)
+		}
+	}
+	if found := regexp.MustCompile(`Seq Scan on [a-z_]+`).FindString(plans.String()); found != "" {
+		t.Errorf("a plan has %s", found)
+	}
 }
 
 // topPlan leaves out how the chunks of a reply that is being written are put in

@@ -1,7 +1,9 @@
 package models
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -82,4 +84,74 @@ func prepareConn(_ context.Context, conn *pgx.Conn) error {
 		Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 	})
 	return nil
+}
+
+// A statement returns a row, into dest.
+type statement struct {
+	query string
+	args  []any
+	dest  any
+}
+
+// inTwoTrips is inTx on PostgreSQL for a transaction of two statements that return
+// a row, and of what then may do between them, which returns the second one. BEGIN
+// goes behind the first one, in one message, and makes it part of the transaction, and
+// COMMIT behind the second one: half the round trips. It is of the session's
+// isolation. What must not be committed is for the second one to raise, as an error:
+// that is not looked at before.
+//
+// See "Multiple Statements in a Simple Query" in PostgreSQL's documentation.
+func (d *DB) inTwoTrips(ctx context.Context, first statement, then func(ctx context.Context, tx bun.IDB) (statement, error)) error {
+	timed, cancel := withQueryTimeout(ctx)
+	defer cancel()
+	return classify(ctx, again(timed, func() error {
+		conn, err := d.write.Conn(timed)
+		if err != nil {
+			return err
+		}
+		defer leave(timed, conn)
+		if err := d.trip(timed, conn, first, "; BEGIN"); err != nil {
+			return err
+		}
+		second, err := then(timed, conn)
+		if err != nil {
+			return err
+		}
+		return d.trip(timed, conn, second, "; COMMIT")
+	}))
+}
+
+// trip runs a statement and what comes behind it, and reads all that is answered.
+func (d *DB) trip(ctx context.Context, conn bun.Conn, s statement, behind string) error {
+	rows, err := conn.QueryContext(ctx, s.query+behind, s.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return cmp.Or(rows.Err(), sql.ErrNoRows)
+	}
+	if err := d.write.ScanRow(ctx, rows, s.dest); err != nil {
+		return err
+	}
+	rows.Next()
+	return cmp.Or(rows.Err(), rows.Close())
+}
+
+// leave takes back what was not committed, and gives the connection back to the
+// pool. If it cannot, the connection is closed, and the server takes it back.
+func leave(ctx context.Context, conn bun.Conn) {
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	idle := true
+	_ = conn.Raw(func(driver any) error { // an error says that it is closed
+		if c, ok := driver.(*stdlib.Conn); ok && !c.Conn().IsClosed() {
+			idle = c.Conn().PgConn().TxStatus() == 'I' // as the server has last said of the session
+		}
+		return nil
+	})
+	if !idle {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		_, _ = conn.ExecContext(ctx, "ROLLBACK")
+	}
 }

@@ -146,7 +146,7 @@ func (d *DB) rewriteIn(ctx context.Context, tx bun.Tx, w Rewrite, begin func(con
 	if err := d.beginReply(ctx, tx, ex, args); err != nil {
 		return Exchange{}, err
 	}
-	if err := args.setAside(ctx, tx); err != nil {
+	if err := d.setAside(ctx, tx, args); err != nil {
 		return Exchange{}, err
 	}
 	ask(w.Stored, ex)

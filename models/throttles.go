@@ -89,10 +89,12 @@ func (l Limit) admits(row usage) (Counted, error) {
 }
 
 // hits is the statement that counts one hit under each key of a list, quota (key,
-// emission, burst). A key that is not there has its whole quota. For a row that is
-// there SET is computed once it is locked, by what the caller before has left and
-// by the time of that moment: the order of the callers is that of their times.
+// emission, burst). A key that is not there has its whole quota. On PostgreSQL it is
+// done by a function, for which a row is locked before it is looked at.
 func (d *DB) hits() string {
+	if d.dialect == Postgres {
+		return "SELECT key, hit.* FROM (SELECT * FROM quota ORDER BY key) AS quota, count_hit(key, emission, burst) AS hit"
+	}
 	micros := d.micros()
 	return `INSERT INTO throttles AS t (key, tat, allowed)
 		SELECT key, ` + micros + ` + emission, TRUE FROM quota WHERE TRUE ORDER BY key

@@ -138,7 +138,7 @@ func (d *DB) EndTry(ctx context.Context, end UploadEnd) error {
 
 // useUpload marks the upload of a turn as used, and deletes its bytes: once,
 // however many try. ErrStaleOwner if it has another owner, has ended or is gone.
-func (turn NewTurn) useUpload(ctx context.Context, tx bun.Tx, replyID int64) error {
+func (turn NewTurn) useUpload(ctx context.Context, tx bun.IDB, replyID int64) error {
 	if turn.UploadID == 0 {
 		return nil
 	}

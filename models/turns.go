@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -64,31 +63,13 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	if strings.IndexByte(turn.Content, 0) >= 0 {
 		return Exchange{}, ErrInvalidText
 	}
-	store := d.storeTurnSQLite
+	store := d.appendTurnSQLite
 	if d.dialect == Postgres {
-		store = d.storeTurnPostgres
+		store = d.appendTurnPostgres
 	}
 	for range raceAttempts {
 		args := turn.args(d.now())
-		var ex Exchange
-		err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-			args.Reserved, err = turn.Budget.reservation(ctx, tx, turn.ChatID, math.MaxInt64, turn.Content)
-			if err != nil {
-				return err
-			}
-			if ex, err = store(ctx, tx, turn, args); err != nil {
-				return err
-			}
-			happened := EventChatUpdated
-			if turn.ChatID == 0 {
-				happened = EventChatCreated
-			}
-			ex.Followed, err = d.tell(ctx, tx, turn.UserID,
-				UserEvent{Kind: happened, ChatID: ex.Chat.ID},
-				UserEvent{Kind: EventMessageCreated, ChatID: ex.Chat.ID, MessageID: ex.User.ID},
-				UserEvent{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID})
-			return err
-		})
+		ex, err := store(ctx, turn, &args)
 		if err == nil {
 			return ex, nil
 		}
@@ -108,7 +89,7 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 	return Exchange{}, fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
 }
 
-// turnArgs are the arguments of the statements below.
+// turnArgs are the arguments of the statements that store a turn.
 type turnArgs struct {
 	UserID    int64
 	ChatID    int64
@@ -153,26 +134,17 @@ func (a turnArgs) exchange(chat Chat, userMessageID, replyID int64) Exchange {
 	return Exchange{Chat: chat, User: user, Reply: reply}
 }
 
-// The statement that a turn begins with, for both dialects. It finds no row if the
-// turn is refused, which is how it is known without an error in most cases.
-const (
-	unusedKey = `NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = ?user_id AND route = ?route AND key = ?key)`
-
-	beginChat = `INSERT INTO chats (user_id, title, titled, created_at, message_count, last_message_at, active_at)
-		SELECT ?user_id, ?title, TRUE, ?now, 2, ?now, ?now WHERE ` + unusedKey
-
-	raiseChat = `UPDATE chats SET message_count = message_count + 2, last_message_at = ?now, active_at = ?now,
-			title = CASE WHEN titled THEN title ELSE ?title END, titled = TRUE
-		WHERE id = ?chat_id AND user_id = ?user_id
-			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = ?chat_id) AND ` + unusedKey
-)
-
-// first is that statement, up to its RETURNING: conditions may follow.
-func (a turnArgs) first() string {
-	if a.ChatID == 0 {
-		return beginChat
+// events is what a turn that is stored tells the user.
+func (turn NewTurn) events(ex Exchange) []UserEvent {
+	happened := EventChatUpdated
+	if turn.ChatID == 0 {
+		happened = EventChatCreated
 	}
-	return raiseChat
+	return []UserEvent{
+		{Kind: happened, ChatID: ex.Chat.ID},
+		{Kind: EventMessageCreated, ChatID: ex.Chat.ID, MessageID: ex.User.ID},
+		{Kind: EventReply, ChatID: ex.Chat.ID, MessageID: ex.Reply.ID},
+	}
 }
 
 // ask calls what a turn's Stored is, or a rewrite's.
@@ -198,13 +170,22 @@ func (d *DB) beginReply(ctx context.Context, tx bun.Tx, ex Exchange, args turnAr
 
 // setAside sets tokens aside for the reply, if there is a limit of the day; a
 // *DailyLimit if that would exceed it.
-func (a turnArgs) setAside(ctx context.Context, tx bun.Tx) error {
-	if a.DailyLimit == 0 {
+func (d *DB) setAside(ctx context.Context, tx bun.Tx, args turnArgs) error {
+	if args.DailyLimit == 0 {
 		return nil
 	}
-	res, err := tx.NewRaw(reserve(""), a).Exec(ctx)
-	if errors.Is(changed(res, err), ErrNotFound) {
-		return overLimit(ctx, tx, a.UserID, a.Now, a.Reserved, a.DailyLimit)
+	set := "SELECT 1 WHERE set_aside(?user_id, ?day, ?reserved, ?daily_limit)"
+	if d.dialect == SQLite {
+		set = `INSERT INTO usage_days AS d (user_id, day, reserved)
+			SELECT ?user_id, ?day, ?reserved WHERE ?reserved <= ?daily_limit
+			ON CONFLICT (user_id, day) DO UPDATE SET reserved = d.reserved + EXCLUDED.reserved
+				WHERE d.input_tokens + d.output_tokens + d.reserved + EXCLUDED.reserved <= ?daily_limit
+			RETURNING 1`
+	}
+	var one int
+	err := tx.NewRaw(set, args).Scan(ctx, &one)
+	if isNoRows(err) {
+		return overLimit(ctx, tx, args.UserID, args.Now, args.Reserved, args.DailyLimit)
 	}
 	return err
 }

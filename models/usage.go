@@ -97,9 +97,9 @@ func (d *DB) UsageByDay(ctx context.Context, fromDay, toDay string) ([]UsageTota
 }
 
 // historyBytes is the size of what goes along with a message of a chat.
-func historyBytes(ctx context.Context, tx bun.Tx, chatID, beforeMessageID int64, c Context) (int64, error) {
+func historyBytes(ctx context.Context, db bun.IDB, chatID, beforeMessageID int64, c Context) (int64, error) {
 	var bytes int64
-	err := tx.NewRaw("SELECT ?", earlierBytes(chatID, beforeMessageID, c)).Scan(ctx, &bytes)
+	err := db.NewRaw("SELECT ?", earlierBytes(chatID, beforeMessageID, c)).Scan(ctx, &bytes)
 	return c.within(bytes), err
 }
 
@@ -123,28 +123,18 @@ func (c Context) within(bytes int64) int64 {
 }
 
 // reservation is what is set aside for the reply to a message of so many bytes.
-func (b Budget) reservation(ctx context.Context, tx bun.Tx, chatID, beforeMessageID int64, content string) (int64, error) {
+func (b Budget) reservation(ctx context.Context, db bun.IDB, chatID, beforeMessageID int64, content string) (int64, error) {
 	if b.DailyLimit == 0 {
 		return 0, nil
 	}
 	var history int64
 	if chatID != 0 {
 		var err error
-		if history, err = historyBytes(ctx, tx, chatID, beforeMessageID, b.Context); err != nil {
+		if history, err = historyBytes(ctx, db, chatID, beforeMessageID, b.Context); err != nil {
 			return 0, err
 		}
 	}
 	return EstimateTokens(history+int64(len(content))) + b.Answer, nil
-}
-
-// reserve is the statement that sets tokens aside, once for each row of from. It
-// changes no row if that would be more than the limit: of any number of callers
-// those get in whose sum is within it.
-func reserve(from string) string {
-	return `INSERT INTO usage_days AS d (user_id, day, reserved)
-		SELECT ?user_id, ?day, ?reserved` + from + ` WHERE ?reserved <= ?daily_limit
-		ON CONFLICT (user_id, day) DO UPDATE SET reserved = d.reserved + EXCLUDED.reserved
-			WHERE d.input_tokens + d.output_tokens + d.reserved + EXCLUDED.reserved <= ?daily_limit`
 }
 
 // overLimit returns a *DailyLimit if so many tokens cannot be set aside.

@@ -559,7 +559,7 @@ func TestUsageIsExported(t *testing.T) {
 	})
 }
 
-// Each statement is a round trip, BEGIN and COMMIT too.
+// Each statement is a round trip, BEGIN and COMMIT too, which a turn has behind others.
 func TestUsageCostsOneStatementOnPostgres(t *testing.T) {
 	t.Parallel()
 	db := modelstest.New(t, models.Postgres)
@@ -575,12 +575,12 @@ func TestUsageCostsOneStatementOnPostgres(t *testing.T) {
 		do   func() error
 		want int64
 	}{
-		{"a turn that begins a chat", func() (err error) { ex, err = append40(t, db, u.ID, 1000); return err }, 4},
+		{"a turn that begins a chat", func() (err error) { ex, err = append40(t, db, u.ID, 1000); return err }, 2},
 		{"its end", func() error { end(t, db, ex, 1, models.Usage{InputTokens: 1}); return nil }, 7},
 		{"a turn in a chat, whose text is measured", func() error {
 			_, err := db.AppendTurn(t.Context(), turn(u.ID, old.Chat.ID, "x", 1000))
 			return err
-		}, 5},
+		}, 3},
 	} {
 		before := c.Load()
 		must(t, step.do())

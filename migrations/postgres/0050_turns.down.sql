@@ -1,0 +1,1 @@
+DROP FUNCTION tell_user, append_turn, set_aside, count_hit;

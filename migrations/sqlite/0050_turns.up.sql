@@ -1,0 +1,1 @@
+-- SQLite has no functions. What it does with a send is prepared by the program.
