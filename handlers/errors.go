@@ -130,22 +130,16 @@ var sentinels = []struct {
 // reachedToday is the answer to what the daily limit refuses. Of what is in the way
 // of a request because of replies that run, they may leave some in a moment.
 func reachedToday(l *models.DailyLimit) *problem {
-	p := usedUp(l.Resets)
+	p := &problem{
+		status: http.StatusTooManyRequests, code: "daily_limit_reached",
+		detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
+		retryAfter: int(max(seconds(time.Until(l.Resets)), 1)), lasts: true, dailyQuota: l.Limit,
+	}
 	if l.Running {
 		p.retryAfter, p.lasts = 5, false
 		p.detail = "Together with your replies that are still being written, this might take more tokens than you have left today. Try again when they have ended."
 	}
-	p.dailyQuota = l.Limit
 	return p
-}
-
-// usedUp is the answer to what might take more tokens than are left, until then.
-func usedUp(resets time.Time) *problem {
-	return &problem{
-		status: http.StatusTooManyRequests, code: voice.CodeDailyLimit,
-		detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
-		retryAfter: int(max(seconds(time.Until(resets)), 1)), lasts: true,
-	}
 }
 
 // failedElsewhere is the answer to a recording that came to nothing, as far as a
@@ -154,8 +148,6 @@ func failedElsewhere(code string) *problem {
 	switch code {
 	case voice.CodeReplyInProgress:
 		return &problem{status: http.StatusConflict, code: code, detail: "The last message of this chat is still being answered."}
-	case voice.CodeDailyLimit:
-		return usedUp(models.NextDay(time.Now()))
 	case voice.CodeInternal:
 		return errInternal
 	case stream.CodeVoiceRefused:

@@ -3,6 +3,7 @@ package voice
 import (
 	"context"
 	"errors"
+	"time"
 
 	"parley/models"
 	"parley/stream"
@@ -18,10 +19,11 @@ func (e *Failed) Error() string { return "voice: " + e.Code }
 // The codes under which it is kept why a recording came to nothing.
 const (
 	CodeReplyInProgress = "reply_in_progress"
-	CodeDailyLimit      = "daily_limit_reached"
 	CodeOverloaded      = "overloaded"
 	CodeInternal        = "internal_error"
 
+	dailyLimit   = "daily_limit_reached"
+	setAside     = "daily_limit_set_aside" // for replies that run: it may be free in a moment
 	nothingHeard = "nothing_heard"
 	notFound     = "not_found"
 	keyReused    = "idempotency_key_reused"
@@ -34,7 +36,7 @@ var codes = []struct {
 	code string
 }{
 	{models.ErrReplyInProgress, CodeReplyInProgress},
-	{models.ErrDailyLimit, CodeDailyLimit},
+	{models.ErrDailyLimit, dailyLimit},
 	{stream.ErrOverloaded, CodeOverloaded},
 	{models.ErrNotFound, notFound},
 	{models.ErrKeyReused, keyReused},
@@ -46,6 +48,10 @@ func codeOf(err error) string {
 	var backend *stream.BackendError
 	if errors.As(err, &backend) {
 		return backend.Code
+	}
+	var limit *models.DailyLimit
+	if errors.As(err, &limit) && limit.Running {
+		return setAside
 	}
 	for _, c := range codes {
 		if errors.Is(err, c.is) {
@@ -67,6 +73,8 @@ func failureOf(u models.Upload) error {
 		return models.ErrNotFound
 	case keyReused:
 		return models.ErrKeyReused
+	case dailyLimit, setAside:
+		return &models.DailyLimit{Running: u.Failure == setAside, Resets: models.NextDay(time.Now())}
 	case CodeOverloaded:
 		return stream.ErrOverloaded
 	case timeout:

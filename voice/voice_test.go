@@ -144,10 +144,14 @@ type room struct {
 }
 
 // open makes recordings that are heard by heard, and a user, until the test ends.
-func open(t *testing.T, db *models.DB, heard voice.Transcriber, config voice.Config) room {
+func open(t *testing.T, db *models.DB, heard voice.Transcriber, config voice.Config, with ...func(*stream.Config)) room {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	hub := stream.NewHub(db, answers("Fine."), stream.Config{Replica: fmt.Sprint(time.Now().UnixNano()), Lease: time.Hour, Synthesizer: hums{}}, log)
+	replica := stream.Config{Replica: fmt.Sprint(time.Now().UnixNano()), Lease: time.Hour, Synthesizer: hums{}}
+	for _, set := range with {
+		set(&replica)
+	}
+	hub := stream.NewHub(db, answers("Fine."), replica, log)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { hub.Run(ctx) })
@@ -276,6 +280,41 @@ func TestWhatBecomesOfATry(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.text, text); diff != "" {
 				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	})
+}
+
+// Whoever asks is told what is in the way of a recording: replies that will have
+// ended in a moment, or the day. The first to ask may have waited for the try, those
+// who come later know what is kept of it.
+func TestARecordingBeyondTheDailyLimit(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		for name, used := range map[string]bool{"running replies": false, "the day": true} {
+			r := open(t, db, hears(whole), voice.Config{}, func(c *stream.Config) { c.DailyTokenLimit = 5000 })
+			if err := db.RenewReplica(t.Context(), "elsewhere", time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			ex, err := db.AppendTurn(t.Context(), models.NewTurn{
+				UserID: r.userID, Content: "question", Owner: "elsewhere", Budget: models.Budget{Answer: 4500, DailyLimit: 5000},
+			})
+			if err == nil && used {
+				err = db.FinishReply(t.Context(), models.ReplyEnd{
+					MessageID: ex.Reply.ID, Fence: 1, Content: "x", Status: models.StatusComplete, Usage: &models.Usage{OutputTokens: 4500},
+				})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := r.begin(t, recording(1000))
+			if _, err := r.finish(t, u); !errors.Is(err, models.ErrDailyLimit) {
+				t.Errorf("%s: got %v, want %v", name, err, models.ErrDailyLimit)
+			}
+			_, err = r.Await(t.Context(), r.userID, u.ID)
+			var limit *models.DailyLimit
+			if !errors.As(err, &limit) || limit.Running == used || limit.Resets.Before(time.Now()) {
+				t.Errorf("%s: got %v (%+v), want %v", name, err, limit, models.ErrDailyLimit)
 			}
 		}
 	})
