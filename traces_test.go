@@ -179,11 +179,14 @@ func TestTraces(t *testing.T) {
 		if span := c.only(t, "GET /livez"); len(span.GetParentSpanId()) != 0 {
 			t.Errorf("a stranger's trace is gone on with: %v", span)
 		}
-		system := map[bool]string{true: "postgresql", false: "sqlite"}[strings.Contains(settings[0], "postgres")]
+		system, stores := "sqlite", "INSERT INTO "
+		if strings.Contains(settings[0], "postgres") {
+			system, stores = "postgresql", "append_turn("
+		}
 		below := 0
 		for _, span := range c.spans {
 			a := attributes(span)
-			if bytes.Equal(span.GetParentSpanId(), sends[0].GetSpanId()) && a["db.system.name"] == system && strings.Contains(a["db.query.text"], "INSERT INTO ") {
+			if bytes.Equal(span.GetParentSpanId(), sends[0].GetSpanId()) && a["db.system.name"] == system && strings.Contains(a["db.query.text"], stores) {
 				below++
 			}
 		}
