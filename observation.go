@@ -185,8 +185,7 @@ func (o *observation) replica(hub *stream.Hub, backend *aigrpc.Client, revoked *
 	gauge("parley_replies_running", "Replies that this replica writes.", nil, func() float64 { return float64(hub.Replies()) })
 	gauge("parley_replies_queued", "Requests for a reply that wait for a place among those that run.", nil, func() float64 { return float64(hub.Queued()) })
 	gauge("parley_replies_limit", "Replies that may run here at once (AI_MAX_REPLIES); 0 is any number.", nil, func() float64 { return float64(hub.Places()) })
-	gauge("parley_lateness_seconds", "How late this process gets to what is due, as a mean over about a second; above 0.25 it takes no reply.", nil,
-		func() float64 { return hub.Lateness().Seconds() })
+	gauge("parley_pressure_ratio", "How full this replica is, by how late it gets to what it has to do; from 1 on it takes no reply.", nil, hub.Pressure)
 	gauge("parley_draining", "1 while this replica is ending, else 0.", nil, func() float64 { return truth(hub.Draining()) })
 	gauge("parley_backend_down", "1 when the AI backend has failed several times in a row, until it answers, else 0.", nil,
 		func() float64 { return truth(backend.Down()) })

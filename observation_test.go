@@ -96,7 +96,7 @@ func TestMetricsAtAnAddressOfTheirOwn(t *testing.T) {
 		})
 		running.atLeast(t, scrape{
 			"parley_password_hashers":                                       1,
-			"parley_lateness_seconds":                                       0,
+			"parley_pressure_ratio":                                         0,
 			"parley_revocations_age_seconds":                                0,
 			fmt.Sprintf("parley_database_connections_limit{pool=%q}", pool): 1,
 			fmt.Sprintf("parley_database_waits_total{pool=%q}", pool):       0,

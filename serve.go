@@ -169,7 +169,7 @@ func readiness(db *models.DB, hub *stream.Hub, backend *aigrpc.Client) func(cont
 			{Name: "migrations", State: "ok"},
 			{Name: "draining", State: "ok"},
 			{Name: "ai_backend", State: "ok"},
-			{Name: "load", State: fmt.Sprintf("%d replies, %d streams, %d ms late", hub.Replies(), hub.Streams(), hub.Lateness().Milliseconds())},
+			{Name: "load", State: fmt.Sprintf("%d replies, %d streams, %.0f %% full", hub.Replies(), hub.Streams(), 100*hub.Pressure())},
 		}
 		pending, err := migrations.Pending(ctx, db.Bun())
 		switch {

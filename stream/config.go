@@ -22,7 +22,9 @@ type Config struct {
 	Heartbeat       time.Duration // between two comments to one client [10s]
 	Stall           time.Duration // a client that reads nothing for so long is let go [25s]
 	MaxReplies      int           // that are begun here and run [0: any number]
-	MaxLateness     time.Duration // no reply is taken while this process runs later than that [250ms]
+	MaxLateness     time.Duration // no reply is taken while this process's timers are later than that [250ms]
+	MaxWait         time.Duration // nor while, in a crowd, what could go on waits so long for a processor [20ms]
+	Crowd           int           // replies for each processor before it is they that it waits for [250]
 	MaxStreams      int64         // that one user may have open, over all replicas [0: any number]
 	DailyTokenLimit int64         // of one user, over all replicas [0: any number]
 	ReserveTokens   int64         // how long an answer is taken to be until it has ended, under that limit [1024]
@@ -57,6 +59,9 @@ func (c *Config) setDefaults() {
 	if c.SessionsEnded == nil {
 		c.SessionsEnded = func() {}
 	}
+	if c.Crowd == 0 {
+		c.Crowd = 250
+	}
 	if c.MaxSpoken == 0 {
 		c.MaxSpoken = 16
 	}
@@ -74,6 +79,7 @@ func (c *Config) setDefaults() {
 		{&c.Heartbeat, 10 * time.Second},
 		{&c.Stall, 25 * time.Second},
 		{&c.MaxLateness, 250 * time.Millisecond},
+		{&c.MaxWait, 20 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

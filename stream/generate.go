@@ -120,7 +120,7 @@ func (h *Hub) begin(cl claim) *composition {
 // processor for it. A process that is short of time does not, since others wait
 // for the transaction.
 func (h *Hub) yield() {
-	if h.Lateness() < time.Millisecond {
+	if time.Duration(h.late.Load()) < time.Millisecond {
 		runtime.Gosched()
 		runtime.Gosched()
 	}

@@ -28,7 +28,8 @@ type Hub struct {
 	log     *slog.Logger
 
 	draining atomic.Bool
-	late     atomic.Int64  // how late this process runs, in nanoseconds
+	late     atomic.Int64  // how late this process's timers are, as a mean over about a second, in nanoseconds
+	waits    atomic.Int64  // how long what could go on waits for a processor, in nanoseconds
 	began    time.Time     // when this process did
 	felt     atomic.Int64  // when it last ran in time, in nanoseconds from began; without Run always
 	pauses   atomic.Int64  // how often it was paused for long

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func (h *Hub) admit(ctx context.Context) error {
 	if h.Draining() {
 		return ErrDraining
 	}
-	if h.Lateness() > h.config.MaxLateness {
+	if h.Pressure() >= 1 {
 		return ErrOverloaded
 	}
 	if err := h.backend.Admit(); err != nil {
@@ -60,10 +61,10 @@ func (h *Hub) leave() {
 const probing = 50 * time.Millisecond
 
 // feelPressure measures how late this process gets to what is due, until ctx
-// ends. Replies that are under way then wait too: what comes on top would make
-// all of them slower, so Send refuses it.
+// ends.
 func (h *Hub) feelPressure(ctx context.Context) {
 	defer h.felt.Store(math.MaxInt64)
+	waits := newWaits()
 	due := time.Now().Add(probing)
 	for {
 		select {
@@ -75,6 +76,9 @@ func (h *Hub) feelPressure(ctx context.Context) {
 		// A mean over about a second: a single pause says nothing.
 		late := time.Duration(h.late.Load())
 		h.late.Store(int64(late + (now.Sub(due)-late)/16))
+		// Likewise, over three seconds: many who come at once are no load that stays.
+		wait := time.Duration(h.waits.Load())
+		h.waits.Store(int64(wait + (min(waits.mean(), 2*h.config.MaxWait)-wait)/64))
 		if now.Sub(due) > h.config.Lease/4 {
 			h.pauses.Add(1)
 		}
@@ -83,9 +87,17 @@ func (h *Hub) feelPressure(ctx context.Context) {
 	}
 }
 
-// Lateness is how late this process gets to what is due, as a mean over about
-// a second: how full the replica is.
-func (h *Hub) Lateness() time.Duration { return time.Duration(h.late.Load()) }
+// Pressure is how full this replica is. What is begun at 1 or above would make
+// all replies that are under way slower, so Send refuses it. Timers are late where
+// there is hardly any processor. Where there is one and too little of it they are
+// not, since they go first, while tokens pile up before the process and what it
+// could do waits for its turn.
+func (h *Hub) Pressure() float64 {
+	late := float64(h.late.Load()) / float64(h.config.MaxLateness)
+	waits := float64(h.waits.Load()) / float64(h.config.MaxWait)
+	crowded := float64(h.Replies()) / float64(h.config.Crowd*runtime.GOMAXPROCS(0))
+	return max(late, min(waits, crowded))
+}
 
 // Replica is the name of this process among the replicas.
 func (h *Hub) Replica() string { return h.config.Replica }
