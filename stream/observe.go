@@ -8,6 +8,9 @@ func (h *Hub) Queued() int64 { return h.queued.Load() }
 // Places is how many replies may run here at once; 0 is any number.
 func (h *Hub) Places() int { return cap(h.places) }
 
+// DailyTokenLimit is how many tokens a user may use in a day; 0 is any number.
+func (h *Hub) DailyTokenLimit() int64 { return h.config.DailyTokenLimit }
+
 // Feeds counts the open streams that are feeds.
 func (h *Hub) Feeds() int64 {
 	h.feeds.mu.Lock()

@@ -63,7 +63,7 @@ func codeOf(err error) string {
 
 // failureOf is what codeOf was called with, as far as it can be known, for an
 // upload that ended or failed; nil for one that was used.
-func failureOf(u models.Upload) error {
+func (r *Recordings) failureOf(u models.Upload) error {
 	switch u.Failure {
 	case "":
 		return nil
@@ -74,7 +74,7 @@ func failureOf(u models.Upload) error {
 	case keyReused:
 		return models.ErrKeyReused
 	case dailyLimit, setAside:
-		return &models.DailyLimit{Running: u.Failure == setAside, Resets: models.NextDay(time.Now())}
+		return &models.DailyLimit{Limit: r.hub.DailyTokenLimit(), Running: u.Failure == setAside, Resets: models.NextDay(time.Now())}
 	case CodeOverloaded:
 		return stream.ErrOverloaded
 	case timeout:

@@ -244,7 +244,7 @@ func (r *Recordings) look(ctx context.Context, userID, uploadID int64, patience 
 	case err != nil:
 		return 0, err
 	case u.Ended || u.Failure != "":
-		return u.MessageID, failureOf(u)
+		return u.MessageID, r.failureOf(u)
 	case !u.Orphaned && u.Owner != r.hub.Replica():
 		*patience = time.Now().Add(r.config.Queueing)
 		return 0, nil

@@ -313,7 +313,7 @@ func TestARecordingBeyondTheDailyLimit(t *testing.T) {
 			}
 			_, err = r.Await(t.Context(), r.userID, u.ID)
 			var limit *models.DailyLimit
-			if !errors.As(err, &limit) || limit.Running == used || limit.Resets.Before(time.Now()) {
+			if !errors.As(err, &limit) || limit.Limit != 5000 || limit.Running == used || limit.Resets.Before(time.Now()) {
 				t.Errorf("%s: got %v (%+v), want %v", name, err, limit, models.ErrDailyLimit)
 			}
 		}
