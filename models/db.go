@@ -107,10 +107,20 @@ func (d *DB) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond
 //
 // fn uses tx for every statement: on SQLite d.write would wait for itself.
 func (d *DB) inTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	return d.transact(ctx, undoInFile, fn)
+}
+
+// inSmallTx is inTx of statements that each change a few rows. It is for those
+// that run all the time: see undoInMemory.
+func (d *DB) inSmallTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	return d.transact(ctx, undoInMemory, fn)
+}
+
+func (d *DB) transact(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
 	timed, cancel := withQueryTimeout(ctx)
 	defer cancel()
 	if d.dialect == SQLite {
-		return classify(ctx, d.writeSQLite(timed, fn))
+		return classify(ctx, d.writeSQLite(timed, undo, fn))
 	}
 	return classify(ctx, again(timed, func() error {
 		return d.write.RunInTx(timed, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)

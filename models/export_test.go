@@ -18,6 +18,10 @@ func (d *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) e
 	return d.inTx(ctx, fn)
 }
 
+func (d *DB) InSmallTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	return d.inSmallTx(ctx, fn)
+}
+
 // InTwoTrips is inTwoTrips with statements without arguments that return a text.
 func (d *DB) InTwoTrips(ctx context.Context, first string, dest *string, then func(ctx context.Context, tx bun.IDB) (last string, err error)) error {
 	return d.inTwoTrips(ctx, statement{first, nil, dest}, func(ctx context.Context, tx bun.IDB) (statement, error) {

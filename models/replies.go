@@ -64,7 +64,7 @@ type Progress struct {
 // ErrNotFound if it is not running: finished before, also by a call whose answer
 // was lost, or deleted.
 func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
-	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := d.inSmallTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The chat's row is locked first, as all writers do. A reply that is
 		// taken over while this waits is noticed by the next statement.
 		_, err := d.exec(ctx, tx, `UPDATE chats SET active_at = ?
@@ -243,7 +243,7 @@ func (d *DB) saveTextsPostgres(ctx context.Context, texts []ReplyText) ([]int64,
 // statement is no faster in process.
 func (d *DB) saveTextsSQLite(ctx context.Context, texts []ReplyText) ([]int64, error) {
 	var saved []int64
-	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := d.inSmallTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		saved = nil
 		for _, t := range texts {
 			res, err := d.exec(ctx, tx, `UPDATE replies SET saved_bytes = saved_bytes + ?

@@ -54,7 +54,7 @@ func (d *DB) IndexTexts(ctx context.Context, limit int) (int, error) {
 		return 0, classify(ctx, err)
 	}
 	var done int
-	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err = d.inSmallTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		done = 0
 		if d.dialect == Postgres {
 			// One at a time: what was read before must not be written after.

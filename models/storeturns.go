@@ -58,7 +58,7 @@ func (d *DB) appendTurnPostgres(ctx context.Context, turn NewTurn, args *turnArg
 // write lock, so what the first ones have found stays true, and the ids that come
 // next are known before the rows are there.
 func (d *DB) appendTurnSQLite(ctx context.Context, turn NewTurn, args *turnArgs) (ex Exchange, err error) {
-	err = d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err = d.inSmallTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		args.Reserved, err = turn.Budget.reservation(ctx, tx, turn.ChatID, math.MaxInt64, turn.Content)
 		if err != nil {
 			return err

@@ -25,10 +25,23 @@ func newWriter(path string) *writer {
 	return &writer{turn: make(chan struct{}, 1), log: walSync{path: path + "-wal"}}
 }
 
+// Undo is where SQLite keeps what takes back a statement that fails half-way: the
+// pages that it has changed, as they were.
+type undo string
+
+const (
+	// A file takes any number. For its first 64 KiB there is memory, which the
+	// system is asked for, and given back, with each statement that might fail
+	// half-way: a third of the time of a send, and meanwhile no other thread gets any.
+	undoInFile undo = "FILE"
+	// Memory that is there already takes them all: each has 4 KiB.
+	undoInMemory undo = "MEMORY"
+)
+
 // writeSQLite runs fn in a transaction. When it returns nil, all of it is on the disk;
 // others may see it a little before. fn's context does not end with the caller's:
 // what is begun is ended.
-func (d *DB) writeSQLite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+func (d *DB) writeSQLite(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
 	if err := d.writer.log.err(); err != nil {
 		return err
 	}
@@ -37,7 +50,7 @@ func (d *DB) writeSQLite(ctx context.Context, fn func(ctx context.Context, tx bu
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := d.commitSQLite(ctx, fn); err != nil {
+	if err := d.commitSQLite(ctx, undo, fn); err != nil {
 		return err
 	}
 	err := d.writer.log.sync()
@@ -48,7 +61,7 @@ func (d *DB) writeSQLite(ctx context.Context, fn func(ctx context.Context, tx bu
 }
 
 // commitSQLite runs fn in a transaction, and lets the next one write.
-func (d *DB) commitSQLite(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+func (d *DB) commitSQLite(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
 	defer func() { <-d.writer.turn }()
 	d.prepared.prepare(ctx, d.write)
 	conn, err := d.write.Conn(ctx)
@@ -60,10 +73,10 @@ func (d *DB) commitSQLite(ctx context.Context, fn func(ctx context.Context, tx b
 	ctx = context.WithoutCancel(ctx)
 	// Statements by themselves are on the disk when they return. This one's commit
 	// does not wait for it.
-	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
+	if _, err := conn.Conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL; PRAGMA temp_store = "+string(undo)); err != nil {
 		return err
 	}
-	defer conn.ExecContext(ctx, "PRAGMA synchronous = FULL") //nolint:errcheck // fails with the connection only
+	defer conn.Conn.ExecContext(ctx, "PRAGMA synchronous = FULL; PRAGMA temp_store = FILE") //nolint:errcheck // fails with the connection only
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err

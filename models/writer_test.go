@@ -189,6 +189,31 @@ func TestStatementsAloneWaitForTheDisk(t *testing.T) {
 	}
 }
 
+// What a statement needs to be taken back stays in memory only where it is little: any
+// other transaction, and a statement by itself, may change more than there is memory.
+func TestWhatIsTakenBackFromMemory(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	const file, memory = 1, 2
+	want := func(what string, db bun.IDB, want int) {
+		t.Helper()
+		var got int
+		must(t, db.NewRaw("PRAGMA temp_store").Scan(t.Context(), &got))
+		if got != want {
+			t.Errorf("%s: got %d, want %d", what, got, want)
+		}
+	}
+	must(t, db.InSmallTx(t.Context(), func(_ context.Context, tx bun.Tx) error {
+		want("a small transaction", tx, memory)
+		return nil
+	}))
+	want("a statement after it", db.Bun(), file)
+	must(t, db.InTx(t.Context(), func(_ context.Context, tx bun.Tx) error {
+		want("any transaction", tx, file)
+		return nil
+	}))
+}
+
 // Of a disk that did not take something nobody knows what it has. What would be
 // appended behind that is refused, and the database is not ready.
 func TestADiskThatFails(t *testing.T) {
