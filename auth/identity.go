@@ -74,9 +74,20 @@ var (
 	// ErrBadHash is a stored password hash that cannot be read, or whose
 	// cost is beyond what this package will spend.
 	ErrBadHash = errors.New("auth: unusable password hash")
-	// ErrBusy is returned by Passwords.Enter when no place got free in time.
+	// ErrBusy is a *Busy.
 	ErrBusy = errors.New("auth: too many passwords at once")
 )
+
+// Busy is returned by Passwords.Enter when no place got free in time. After is how
+// long it may take until the caller's turn comes.
+type Busy struct {
+	After time.Duration
+}
+
+func (b *Busy) Error() string { return ErrBusy.Error() }
+
+// Is makes a Busy an ErrBusy.
+func (b *Busy) Is(target error) bool { return target == ErrBusy }
 
 // Refusal is why an address or a password was not taken. Reason is one
 // sentence for the person who typed it; Unwrap gives ErrInvalidEmail or

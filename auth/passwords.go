@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	// placesEach is how many callers may be inside for each hasher: while one has
 	// its password hashed, the next ones do what comes before and after that.
 	placesEach = 4
+	// longestTurn bounds what those are told who are turned away.
+	longestTurn = 10 * time.Second
 
 	saltBytes = 16
 	keyBytes  = 32
@@ -93,6 +96,10 @@ type Passwords struct {
 	hashers chan Hasher
 	places  chan struct{} // as full as there are callers inside
 	waiting atomic.Int64  // callers who wait for a place, or for a hasher
+
+	mu    sync.Mutex
+	took  time.Duration // a hash, as a mean over the last few; at first a guess
+	turns time.Time     // when there is a turn again that nobody was told to come for
 }
 
 // A PasswordLoad is how busy a pool is.
@@ -126,6 +133,7 @@ func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 	p := &Passwords{
 		params: params, hashers: make(chan Hasher, len(hashers)),
 		places: make(chan struct{}, placesEach*len(hashers)),
+		took:   50 * time.Millisecond,
 	}
 	for _, h := range hashers {
 		p.hashers <- h
@@ -138,7 +146,7 @@ func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 // hashes, all at once, is felt by the replies that run, as the hashes are. leave
 // must be called, once.
 //
-// After half a second to a second it returns ErrBusy; when ctx ends before that,
+// After half a second to a second it returns a *Busy; when ctx ends before that,
 // its error.
 func (p *Passwords) Enter(ctx context.Context) (leave func(), err error) {
 	p.waiting.Add(1)
@@ -151,8 +159,26 @@ func (p *Passwords) Enter(ctx context.Context) (leave func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-timer.C:
-		return nil, ErrBusy
+		return nil, &Busy{p.turn()}
 	}
+}
+
+// turn gives those who are turned away a turn each, one behind the other as fast as
+// there are hashes made, so that no more of them come back than can be served.
+// Asking in vain is most of what many cost: it is felt where the hashes are not.
+func (p *Passwords) turn() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.turns.Before(now) {
+		p.turns = now
+	}
+	if p.turns.Sub(now) > longestTurn {
+		return longestTurn/2 + mathrand.N(longestTurn/2) //nolint:gosec // nothing is guarded by it
+	}
+	// A little too fast: some do not come back.
+	p.turns = p.turns.Add(p.took / time.Duration(cap(p.hashers)) * 4 / 5)
+	return min(p.turns.Sub(now), longestTurn)
 }
 
 // Hash returns the argon2id hash of a password as a PHC string with a random
@@ -211,7 +237,17 @@ func (p *Passwords) do(ctx context.Context, j HashJob) (HashResult, error) {
 		return HashResult{}, err
 	}
 	defer func() { p.hashers <- h }()
-	return h(j), nil
+	began := time.Now()
+	done := h(j)
+	p.note(time.Since(began))
+	return done, nil
+}
+
+// note counts how long a hash took.
+func (p *Passwords) note(took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.took += (took - p.took) / 8
 }
 
 // hasher waits for a hasher, which is to be given back.

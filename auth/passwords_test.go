@@ -184,6 +184,56 @@ func TestVerifyRefusesHashesItCannotOrWillNotCheck(t *testing.T) {
 	}
 }
 
+// Who is turned away is told when to come back so that few come in vain: of a hundred
+// who sign in at once a hasher keeps busy with one after the other, and most ask twice.
+func TestWhoIsTurnedAwayGetsATurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const each, callers = 100 * time.Millisecond, 100
+		passwords := auth.NewPasswordPool(cheap, []auth.Hasher{func(auth.HashJob) auth.HashResult {
+			time.Sleep(each)
+			return auth.HashResult{}
+		}})
+		hash := func() {
+			if _, err := passwords.Hash(t.Context(), "correct horse"); err != nil {
+				t.Error(err)
+			}
+		}
+		var (
+			all  sync.WaitGroup
+			away atomic.Int64
+		)
+		began := time.Now()
+		for range callers {
+			all.Go(func() {
+				for {
+					leave, err := passwords.Enter(t.Context())
+					if err == nil {
+						hash()
+						leave()
+						return
+					}
+					var busy *auth.Busy
+					if !errors.As(err, &busy) || !errors.Is(err, auth.ErrBusy) {
+						t.Error(err)
+						return
+					}
+					away.Add(1)
+					time.Sleep(busy.After.Truncate(time.Second) + time.Second) // as Retry-After says it
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took > callers*each*3/2 {
+			t.Errorf("all were served after %v, want little more than %v", took, callers*each)
+		}
+		if n := away.Load(); n > 2*callers {
+			t.Errorf("%d callers were turned away %d times", callers, n)
+		}
+		t.Logf("turned away %d times, all served after %v", away.Load(), time.Since(began))
+	})
+}
+
 // Each hasher has places for four callers. Who finds none waits for half a second
 // to a second, so that not all who were turned away come back together.
 func TestAFullPoolIsBusyWithinASecond(t *testing.T) {

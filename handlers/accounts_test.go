@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -194,18 +195,28 @@ func TestAFloodOfLogins(t *testing.T) {
 	}
 	want := problem(503, "busy", "Too many sign-ins at the moment. Try again soon.", "")
 	busy := 0
+	turns := make(map[string]int)
 	for range n {
 		a := <-got
 		switch {
 		case a.status == 401:
-		case a.status == 503 && stable(a.body) == want.body && a.header.Get("Retry-After") == "1":
+		case a.status == 503 && stable(a.body) == want.body:
 			busy++
+			turns[a.header.Get("Retry-After")]++
 		default:
 			t.Errorf("got %d %s, want 401 or %v", a.status, a.body, want)
 		}
 	}
 	if busy == 0 || busy == n {
 		t.Errorf("%d of %d logins were turned away, want some", busy, n)
+	}
+	for turn := range turns {
+		if seconds, err := strconv.Atoi(turn); err != nil || seconds < 1 || seconds > 10 {
+			t.Errorf("some are told to come back after %q seconds, want 1 to 10", turn)
+		}
+	}
+	if len(turns) < 2 {
+		t.Errorf("they are told to come back at %v, want each in its turn", turns)
 	}
 }
 

@@ -116,7 +116,6 @@ var sentinels = []struct {
 	{models.ErrInvalidCursor, invalid("invalid_cursor", "cursor", "cursor must be a next_cursor of this list.")},
 	{auth.ErrExpiredToken, errExpiredToken},
 	{auth.ErrInvalidToken, errInvalidToken},
-	{auth.ErrBusy, &problem{status: http.StatusServiceUnavailable, code: "busy", detail: "Too many sign-ins at the moment. Try again soon.", retryAfter: 1, foreseen: true}},
 	{auth.ErrWeakPassword, invalid("weak_password", "password", "The password is too easy to guess.")},
 	{auth.ErrInvalidEmail, invalid("invalid_email", "email", "This is not an email address.")},
 	{stream.ErrInvalidEventID, invalid("invalid_last_event_id", "last_event_id", "This is not the id of an event of this reply.")},
@@ -214,6 +213,13 @@ func problemOf(err error) *problem {
 	var reached *models.DailyLimit
 	if errors.As(err, &reached) {
 		return reachedToday(reached)
+	}
+	var busy *auth.Busy
+	if errors.As(err, &busy) {
+		return &problem{
+			status: http.StatusServiceUnavailable, code: "busy", retryAfter: int(max(seconds(busy.After), 1)), foreseen: true,
+			detail: "Too many sign-ins at the moment. Try again soon.",
+		}
 	}
 	var failed *voice.Failed
 	if errors.As(err, &failed) {
