@@ -67,9 +67,12 @@ func (d *DB) exec(ctx context.Context, tx bun.Tx, query string, args ...any) (re
 	return res, err
 }
 
-// scan is exec of a statement on SQLite that returns a row, which it scans as bun
-// does; sql.ErrNoRows if there is none.
+// scan is exec of a statement that returns a row, which it scans as bun does;
+// sql.ErrNoRows if there is none.
 func (d *DB) scan(ctx context.Context, tx bun.Tx, dest any, query string, args ...any) error {
+	if d.dialect == Postgres {
+		return tx.NewRaw(query, args...).Scan(ctx, dest)
+	}
 	return d.runPrepared(ctx, tx, query, args, func(ctx context.Context, stmt *sql.Stmt, bound []any) error {
 		rows, err := stmt.QueryContext(ctx, bound...)
 		if err != nil {

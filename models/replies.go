@@ -74,8 +74,7 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 			return err
 		}
 		var r charge
-		err = tx.NewRaw("DELETE FROM replies WHERE message_id = ? AND fence = ? RETURNING *",
-			end.MessageID, end.Fence).Scan(ctx, &r)
+		err = d.scan(ctx, tx, &r, "DELETE FROM replies WHERE message_id = ? AND fence = ? RETURNING *", end.MessageID, end.Fence)
 		if err != nil {
 			return err
 		}

@@ -239,18 +239,9 @@ func sum(all []settlement) []daySum {
 	return sums
 }
 
-// settle counts what was used: one round trip. The rows of usage_days, in one order,
-// come after all others in a transaction but the user's.
+// settle counts what was used. The rows of usage_days, in one order, come after all
+// others in a transaction but the user's.
 func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
-	const insert = `INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at) ?0`
-	const with = `WITH sums (user_id, day, input_tokens, output_tokens, estimated_tokens, replies, reserved) AS (?1)`
-	const add = `
-		INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
-		SELECT user_id, day, input_tokens, output_tokens, estimated_tokens, replies FROM sums WHERE TRUE ORDER BY user_id, day
-		ON CONFLICT (user_id, day) DO UPDATE SET
-			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
-			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
-			reserved = d.reserved - (SELECT sums.reserved FROM sums WHERE sums.user_id = d.user_id AND sums.day = d.day)`
 	if len(all) == 0 {
 		return nil
 	}
@@ -258,12 +249,44 @@ func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
 	for i, s := range all {
 		attempts[i] = attempt{s.MessageID, s.Fence, s.UserID, s.ChatID, s.Day, s.Model, s.InputTokens, s.OutputTokens, s.Estimated, now}
 	}
-	statements := []string{insert, with + add}
-	if d.dialect == Postgres {
-		statements = []string{with + ", attempt AS (" + insert + ")" + add}
+	if d.dialect == SQLite {
+		return d.settleSQLite(ctx, tx, attempts, sums)
 	}
-	for _, statement := range statements {
-		if _, err := tx.NewRaw(statement, tx.NewValues(&attempts), tx.NewValues(&sums)).Exec(ctx); err != nil {
+	_, err := tx.NewRaw(`
+		WITH sums (user_id, day, input_tokens, output_tokens, estimated_tokens, replies, reserved) AS (?1),
+		attempt AS (
+			INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at) ?0)
+		INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
+		SELECT user_id, day, input_tokens, output_tokens, estimated_tokens, replies FROM sums ORDER BY user_id, day
+		ON CONFLICT (user_id, day) DO UPDATE SET
+			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
+			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
+			reserved = d.reserved - (SELECT sums.reserved FROM sums WHERE sums.user_id = d.user_id AND sums.day = d.day)`,
+		tx.NewValues(&attempts), tx.NewValues(&sums)).Exec(ctx)
+	return err
+}
+
+// settleSQLite is the same in small statements.
+func (d *DB) settleSQLite(ctx context.Context, tx bun.Tx, attempts []attempt, sums []daySum) error {
+	for _, a := range attempts {
+		_, err := d.exec(ctx, tx, `
+			INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			a.MessageID, a.Fence, a.UserID, a.ChatID, a.Day, a.Model, a.InputTokens, a.OutputTokens, a.Estimated, a.CreatedAt)
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range sums {
+		_, err := d.exec(ctx, tx, `
+			INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
+			VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (user_id, day) DO UPDATE SET
+				input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
+				estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
+				reserved = d.reserved - ?`,
+			s.UserID, s.Day, s.InputTokens, s.OutputTokens, s.EstimatedTokens, s.Replies, s.Reserved)
+		if err != nil {
 			return err
 		}
 	}
