@@ -68,17 +68,16 @@ type client struct {
 	// window is which of the client's latencies are measured into; 0: none.
 	window    *atomic.Int32
 	n, every  int // tokens, and of how many one is timed
-	latencies [windows + 1][]float64
+	latencies [1 + windows][]float64
 	first     float64
 	away      *client // follows the same replies elsewhere; nil: nobody does
 }
 
-// What latencies are measured into: while nothing else happens, and while
-// others sign in.
+// What latencies are measured into: the first window, or, in turn, windows without
+// and beside others that sign in, so that what else the machine does falls on both.
 const (
-	alone = iota + 1
-	beside
-	windows = beside
+	alone   = 1
+	windows = 16
 )
 
 func newClient() *client {

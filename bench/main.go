@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -51,7 +52,7 @@ type settings struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && (os.Args[1] == "source" || os.Args[1] == "relay") {
+	if len(os.Args) > 1 && slices.Contains([]string{"source", "relay", "crowd"}, os.Args[1]) {
 		exit(child(os.Args[1], os.Args[2:]))
 	}
 	var s settings
