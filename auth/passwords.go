@@ -17,8 +17,12 @@ import (
 )
 
 const (
-	// passwordWait is how long Enter waits at the most, and at the least half of
-	// that: those who came together and were turned away do not come back together.
+	// longestQueue is how many callers Enter lets wait, by the time that those take who
+	// came before them.
+	longestQueue = 10 * time.Second
+	// passwordWait is how long the others wait at the most, and at the least half of
+	// that: who asks again at once is kept from it, and those who came together and
+	// were turned away do not come back together.
 	passwordWait = time.Second
 	// placesEach is how many callers may be inside for each hasher: while one has
 	// its password hashed, the next ones do what comes before and after that.
@@ -96,10 +100,10 @@ type Passwords struct {
 	hashers chan Hasher
 	places  chan struct{} // as full as there are callers inside
 	waiting atomic.Int64  // callers who wait for a place, or for a hasher
+	took    atomic.Int64  // how long a hash takes in nanoseconds, as a mean over the last few; at first a guess
 
 	mu    sync.Mutex
-	took  time.Duration // a hash, as a mean over the last few; at first a guess
-	turns time.Time     // when there is a turn again that nobody was told to come for
+	turns time.Time // when there is a turn again that nobody was told to come for
 }
 
 // A PasswordLoad is how busy a pool is.
@@ -133,8 +137,8 @@ func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 	p := &Passwords{
 		params: params, hashers: make(chan Hasher, len(hashers)),
 		places: make(chan struct{}, placesEach*len(hashers)),
-		took:   50 * time.Millisecond,
 	}
+	p.took.Store(int64(50 * time.Millisecond))
 	for _, h := range hashers {
 		p.hashers <- h
 	}
@@ -146,12 +150,17 @@ func NewPasswordPool(params Argon2Params, hashers []Hasher) *Passwords {
 // hashes, all at once, is felt by the replies that run, as the hashes are. leave
 // must be called, once.
 //
-// After half a second to a second it returns a *Busy; when ctx ends before that,
-// its error.
+// The caller waits as long as that takes where it should be at most 10 s. Otherwise
+// it is returned a *Busy after half a second to a second. When ctx ends before, its
+// error.
 func (p *Passwords) Enter(ctx context.Context) (leave func(), err error) {
-	p.waiting.Add(1)
+	before := p.waiting.Add(1)
 	defer p.waiting.Add(-1)
-	timer := time.NewTimer(passwordWait/2 + mathrand.N(passwordWait/2)) //nolint:gosec // nothing is guarded by it
+	wait := passwordWait/2 + mathrand.N(passwordWait/2) //nolint:gosec // nothing is guarded by it
+	if time.Duration(before)*p.each() <= longestQueue {
+		wait = 2 * longestQueue // it may become slower
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case p.places <- struct{}{}:
@@ -177,7 +186,7 @@ func (p *Passwords) turn() time.Duration {
 		return longestTurn/2 + mathrand.N(longestTurn/2) //nolint:gosec // nothing is guarded by it
 	}
 	// A little too fast: some do not come back.
-	p.turns = p.turns.Add(p.took / time.Duration(cap(p.hashers)) * 4 / 5)
+	p.turns = p.turns.Add(p.each() * 4 / 5)
 	return min(p.turns.Sub(now), longestTurn)
 }
 
@@ -243,11 +252,16 @@ func (p *Passwords) do(ctx context.Context, j HashJob) (HashResult, error) {
 	return done, nil
 }
 
-// note counts how long a hash took.
+// each is how long it takes from one hash to the next, as a mean over the last few.
+func (p *Passwords) each() time.Duration {
+	return time.Duration(p.took.Load()) / time.Duration(cap(p.hashers))
+}
+
+// note counts how long a hash took. One that is lost among others at the same moment
+// makes no difference.
 func (p *Passwords) note(took time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.took += (took - p.took) / 8
+	mean := p.took.Load()
+	p.took.Store(mean + (int64(took)-mean)/8)
 }
 
 // hasher waits for a hasher, which is to be given back.

@@ -184,12 +184,12 @@ func TestVerifyRefusesHashesItCannotOrWillNotCheck(t *testing.T) {
 	}
 }
 
-// Who is turned away is told when to come back so that few come in vain: of a hundred
+// Who is turned away is told when to come back so that few come in vain: of three hundred
 // who sign in at once a hasher keeps busy with one after the other, and most ask twice.
 func TestWhoIsTurnedAwayGetsATurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const each, callers = 100 * time.Millisecond, 100
+		const each, callers = 100 * time.Millisecond, 300
 		passwords := auth.NewPasswordPool(cheap, []auth.Hasher{func(auth.HashJob) auth.HashResult {
 			time.Sleep(each)
 			return auth.HashResult{}
@@ -234,8 +234,9 @@ func TestWhoIsTurnedAwayGetsATurn(t *testing.T) {
 	})
 }
 
-// Each hasher has places for four callers. Who finds none waits for half a second
-// to a second, so that not all who were turned away come back together.
+// Each hasher has places for four callers. Who finds none waits; who would wait for
+// more than ten seconds, as a hash is taken to last 50 ms at first, is turned away after
+// half a second to a second, so that not all who were come back together.
 func TestAFullPoolIsBusyWithinASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -252,7 +253,7 @@ func TestAFullPoolIsBusyWithinASecond(t *testing.T) {
 			err   error
 			after time.Duration
 		}
-		const n = 50
+		const waiting, n = 400, 450
 		away := make(chan turned, n)
 		for range n {
 			go func() {
@@ -266,15 +267,18 @@ func TestAFullPoolIsBusyWithinASecond(t *testing.T) {
 			t.Errorf("the load is %+v, want %d who wait", got, n)
 		}
 		after := make(map[time.Duration]bool)
-		for range n {
+		for i := range n {
 			got := <-away
-			if !errors.Is(got.err, auth.ErrBusy) || got.after < time.Second/2 || got.after >= time.Second {
+			if i < n-waiting && got.after >= time.Second || got.after < time.Second/2 || got.after > 20*time.Second || !errors.Is(got.err, auth.ErrBusy) {
 				t.Errorf("got %v after %v, want %v after half a second to a second", got.err, got.after, auth.ErrBusy)
+			}
+			if i >= n-waiting && got.after < 10*time.Second {
+				t.Errorf("one who should not wait for 10 s is turned away after %v", got.after)
 			}
 			after[got.after] = true
 		}
-		if len(after) < n/2 {
-			t.Errorf("%d callers were turned away at %d moments, want them apart", n, len(after))
+		if len(after) < (n-waiting)/2 {
+			t.Errorf("%d callers were turned away at %d moments, want them apart", n-waiting, len(after))
 		}
 
 		ctx, cancel := context.WithCancel(t.Context())
