@@ -239,6 +239,20 @@ func sum(all []settlement) []daySum {
 	return sums
 }
 
+// What settle's statements have in common on both databases. Behind addToDay comes
+// what is no longer reserved.
+const (
+	intoUsage = `
+		INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at)`
+	intoUsageDays = `
+		INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)`
+	addToDay = `
+		ON CONFLICT (user_id, day) DO UPDATE SET
+			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
+			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
+			reserved = d.reserved - `
+)
+
 // settle counts what was used. The rows of usage_days, in one order, come after all
 // others in a transaction but the user's.
 func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
@@ -254,14 +268,9 @@ func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
 	}
 	_, err := tx.NewRaw(`
 		WITH sums (user_id, day, input_tokens, output_tokens, estimated_tokens, replies, reserved) AS (?1),
-		attempt AS (
-			INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at) ?0)
-		INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
-		SELECT user_id, day, input_tokens, output_tokens, estimated_tokens, replies FROM sums ORDER BY user_id, day
-		ON CONFLICT (user_id, day) DO UPDATE SET
-			input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
-			estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
-			reserved = d.reserved - (SELECT sums.reserved FROM sums WHERE sums.user_id = d.user_id AND sums.day = d.day)`,
+		attempt AS (`+intoUsage+` ?0)`+intoUsageDays+`
+		SELECT user_id, day, input_tokens, output_tokens, estimated_tokens, replies FROM sums ORDER BY user_id, day`+
+		addToDay+`(SELECT sums.reserved FROM sums WHERE sums.user_id = d.user_id AND sums.day = d.day)`,
 		tx.NewValues(&attempts), tx.NewValues(&sums)).Exec(ctx)
 	return err
 }
@@ -269,22 +278,14 @@ func (d *DB) settle(ctx context.Context, tx bun.Tx, all ...settlement) error {
 // settleSQLite is the same in small statements.
 func (d *DB) settleSQLite(ctx context.Context, tx bun.Tx, attempts []attempt, sums []daySum) error {
 	for _, a := range attempts {
-		_, err := d.exec(ctx, tx, `
-			INSERT INTO usage (message_id, fence, user_id, chat_id, day, model, input_tokens, output_tokens, estimated, created_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := d.exec(ctx, tx, intoUsage+" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 			a.MessageID, a.Fence, a.UserID, a.ChatID, a.Day, a.Model, a.InputTokens, a.OutputTokens, a.Estimated, a.CreatedAt)
 		if err != nil {
 			return err
 		}
 	}
 	for _, s := range sums {
-		_, err := d.exec(ctx, tx, `
-			INSERT INTO usage_days AS d (user_id, day, input_tokens, output_tokens, estimated_tokens, replies)
-			VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT (user_id, day) DO UPDATE SET
-				input_tokens = d.input_tokens + EXCLUDED.input_tokens, output_tokens = d.output_tokens + EXCLUDED.output_tokens,
-				estimated_tokens = d.estimated_tokens + EXCLUDED.estimated_tokens, replies = d.replies + EXCLUDED.replies,
-				reserved = d.reserved - ?`,
+		_, err := d.exec(ctx, tx, intoUsageDays+" VALUES (?, ?, ?, ?, ?, ?)"+addToDay+"?",
 			s.UserID, s.Day, s.InputTokens, s.OutputTokens, s.EstimatedTokens, s.Replies, s.Reserved)
 		if err != nil {
 			return err
