@@ -246,9 +246,7 @@ func TestAFloodOfLoginsWaitsInFrontOfTheDatabase(t *testing.T) {
 	for range 200 {
 		go passwords.Enter(t.Context()) //nolint:errcheck // ends with the test
 	}
-	for passwords.Load().Waiting < 200 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, func() bool { return passwords.Load().Waiting >= 200 })
 	db.Close()
 	want := problem(503, "busy", "Too many sign-ins at the moment. Try again soon.", "")
 	for path, body := range map[string]string{

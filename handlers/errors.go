@@ -132,7 +132,7 @@ func reachedToday(l *models.DailyLimit) *problem {
 	p := &problem{
 		status: http.StatusTooManyRequests, code: "daily_limit_reached",
 		detail:     "This might take more tokens than you have left today. Try again tomorrow (UTC), or in a shorter chat.",
-		retryAfter: int(max(seconds(time.Until(l.Resets)), 1)), lasts: true, dailyQuota: l.Limit,
+		retryAfter: retryIn(time.Until(l.Resets)), lasts: true, dailyQuota: l.Limit,
 	}
 	if l.Running {
 		p.retryAfter, p.lasts = 5, false
@@ -217,7 +217,7 @@ func problemOf(err error) *problem {
 	var busy *auth.Busy
 	if errors.As(err, &busy) {
 		return &problem{
-			status: http.StatusServiceUnavailable, code: "busy", retryAfter: int(max(seconds(busy.After), 1)), foreseen: true,
+			status: http.StatusServiceUnavailable, code: "busy", retryAfter: retryIn(busy.After), foreseen: true,
 			detail: "Too many sign-ins at the moment. Try again soon.",
 		}
 	}

@@ -71,6 +71,9 @@ func effective(l models.Limit, reset time.Duration) time.Duration {
 // seconds is d in whole seconds, rounded up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
+// retryIn is what Retry-After says of d: a second at the least.
+func retryIn(d time.Duration) int { return int(max(seconds(d), 1)) }
+
 // limitOn is l for what it is about, which nobody can read out of the database.
 // Each part is quoted: what a client sent is never taken for two parts.
 func limitOn(l auth.Limit, about ...string) models.Limit {
@@ -154,7 +157,7 @@ func (s *server) admit(ctx context.Context, h http.Header, t tally, refusal *pro
 	s.refund(ctx, t.allowed())
 	t.policy.tell(h, 0, wait)
 	answer := *refusal
-	answer.retryAfter = int(max(seconds(wait), 1))
+	answer.retryAfter = retryIn(wait)
 	return &answer
 }
 
