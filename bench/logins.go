@@ -150,8 +150,17 @@ func (c *crowd) come(ctx context.Context) (stop func() error, err error) {
 }
 
 // signIn is what a crowd does: all sign in at once, again and again, as soon as each
-// may, until SIGTERM. It prints how many did, and how many were told to come back.
-func signIn(address string, size int) error {
+// may, until SIGTERM. It prints how many did, and how many were told to come back. args
+// are the address and the crowd's size.
+func signIn(args []string) error {
+	if len(args) != 2 {
+		return errors.New("a crowd needs an address and a size")
+	}
+	address := args[0]
+	size, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
 		return fmt.Errorf("give way to others: %w", err)
 	}

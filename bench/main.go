@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -52,8 +51,13 @@ type settings struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && slices.Contains([]string{"source", "relay", "crowd"}, os.Args[1]) {
-		exit(child(os.Args[1], os.Args[2:]))
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "source", "relay":
+			exit(child(os.Args[1], os.Args[2:]))
+		case "crowd":
+			exit(signIn(os.Args[2:]))
+		}
 	}
 	var s settings
 	flag.Usage = func() {

@@ -66,15 +66,8 @@ func (source) StreamChat(m *amandaai.ChatMessage, out amandaai.AIService_StreamC
 }
 
 // child runs the source or the relay until it is killed, and says on stdout
-// where it listens; or a crowd.
+// where it listens.
 func child(role string, args []string) error {
-	if role == "crowd" {
-		size, err := strconv.Atoi(args[1])
-		if err != nil {
-			return err
-		}
-		return signIn(args[0], size)
-	}
 	flags := flag.NewFlagSet(role, flag.ExitOnError)
 	backend := flags.String("backend", "", "the relay's source")
 	profile := flags.String("profile", "", "file for a CPU profile")
