@@ -180,12 +180,9 @@ func (c *client) one(ctx context.Context, l load) bool {
 	if l.rate > 0 {
 		tokens = l.rate * int((l.measured + 2*l.warmUp()).Seconds())
 	}
-	body := fmt.Sprintf(`{"message":"%d %d"}`, l.rate, tokens)
-	request := fmt.Sprintf("POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
-		c.header, len(body), body)
 	var elsewhere sync.WaitGroup
 	defer elsewhere.Wait()
-	return c.ask(ctx, l.address, request, func(messageID int64) {
+	return c.ask(ctx, l.address, c.question(l.rate, tokens), func(messageID int64) {
 		if c.away == nil {
 			return
 		}
@@ -196,6 +193,13 @@ func (c *client) one(ctx context.Context, l load) bool {
 			}
 		})
 	})
+}
+
+// question is the request for a reply of so many tokens, at that many a second.
+func (c *client) question(rate, tokens int) string {
+	body := fmt.Sprintf(`{"message":"%d %d"}`, rate, tokens)
+	return fmt.Sprintf("POST /api/v1/messages HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
+		c.header, len(body), body)
 }
 
 // ask sends a request and follows the reply that answers it, to its end or to

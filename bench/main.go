@@ -28,6 +28,7 @@ Scenarios (all of them by default):
   half       the same at half the streams
   memory     -idle streams at one token a second: resident memory a stream
   saturated  -fast streams as fast as flow control lets: tokens/s
+  first      one reply after the other, through both in turn: time to the first token
   overload   twice -streams: what is delivered, against paced
   logins     half of -streams, Parley alone: latency while -logins clients do nothing but sign in
   elsewhere  -followed replies, each followed where it is written and on another replica: latency (PostgreSQL only)
@@ -139,7 +140,7 @@ func run(ctx context.Context, s settings, names []string) error {
 	for _, of := range []struct {
 		name    string
 		measure func(context.Context, binaries, settings) error
-	}{{"logins", logins}, {"elsewhere", elsewhere}, {"voice", voice}} {
+	}{{"first", first}, {"logins", logins}, {"elsewhere", elsewhere}, {"voice", voice}} {
 		if len(wanted) > 0 && !wanted[of.name] {
 			continue
 		}
