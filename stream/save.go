@@ -16,6 +16,10 @@ const maxSaved = 1 << 20
 // that are followed elsewhere: a transaction costs more than what is in it.
 const sparing = 5
 
+// wellBegun is how much of a reply is saved as it comes, in bytes: whoever takes
+// it over can have so much repeated that it tells something.
+const wellBegun = probeSize
+
 // save writes what is new of the replies that are due, in as few statements as
 // their size allows. What cannot be saved stays in memory for the next time.
 func (h *Hub) save(ctx context.Context) {
@@ -106,10 +110,11 @@ func (h *Hub) verify(ctx context.Context, r *reply, fence int) {
 func (r *reply) unsaved(now time.Time, age time.Duration, watched bool) (models.ReplyText, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now.Before(r.watched) {
+	switch {
+	case now.Before(r.watched), r.savedAt.IsZero(), r.saved < wellBegun:
 		age = 0
-	} else if watched && !r.savedAt.IsZero() {
-		return models.ReplyText{}, false // but a reply's first text is something to go on from
+	case watched:
+		return models.ReplyText{}, false
 	}
 	if r.finished || r.fence == 0 || int64(len(r.text)) == r.saved || now.Sub(r.savedAt) < age {
 		return models.ReplyText{}, false

@@ -228,6 +228,70 @@ func TestATakenOverReplyEndsShort(t *testing.T) {
 	}
 }
 
+// Of a reply that had hardly begun too little is saved to tell whether the backend
+// would say again what was sent of it: who has more begins anew, and who has not
+// goes on.
+func TestATakenOverReplyHadHardlyBegun(t *testing.T) {
+	t.Parallel()
+	const said = "I know nothing of it, and never did."
+	for saved, want := range map[string]map[string]string{
+		"I ":                {"1-2": "know nothing of it, and never did.", "1-9": "reset " + said},
+		"I know nothing of": {"1-17": " it, and never did.", "1-20": ", and never did."},
+	} {
+		t.Run(fmt.Sprintf("%d bytes are saved", len(saved)), func(t *testing.T) {
+			each(t, func(t *testing.T, db *models.DB) {
+				user, chat := newUser(t, db)
+				ex, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: user, ChatID: chat, Content: "Who was it?", Owner: "nobody"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.SaveTexts(t.Context(), []models.ReplyText{{MessageID: ex.Reply.ID, Fence: 1, Text: saved}}); err != nil {
+					t.Fatal(err)
+				}
+				second := start(t, db, teller(give(100), said, true), hasty)
+				if m := second.await(t, user, ex.Reply.ID); m.Content != said {
+					t.Fatalf("stored is %q", m.Content)
+				}
+				for from, want := range want {
+					got := ""
+					for _, e := range second.open(t, user, ex.Reply.ID, from).all() {
+						switch e.name {
+						case "message_reset":
+							got += "reset "
+						case "message_token":
+							got += field[string](t, e, "text")
+						}
+					}
+					if got != want {
+						t.Errorf("of %q with id %s: got %q, want %q", saved, from, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The beginning of a reply is saved as it comes, so that there soon is enough to
+// go on from.
+func TestAReplysBeginningIsSaved(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		paced := give(1)
+		only := start(t, db, teller(paced, script, true), func(c *stream.Config) { c.SaveEvery = time.Hour })
+		id := only.send(t, user, chat, "tell me").Reply.ID
+		saved := 0
+		for saved < 64 {
+			before := saved
+			until(t, fmt.Sprintf("more than %d bytes are saved", before), func() bool {
+				m, err := db.Message(t.Context(), user, id)
+				saved = len(m.Content)
+				return err == nil && saved > before
+			})
+			paced <- struct{}{}
+		}
+	})
+}
+
 // What an earlier attempt shares with the text is gone on from where a character
 // begins. An id that stands within one was never sent.
 func TestATakenOverReplyIsSentInWholeCharacters(t *testing.T) {
