@@ -141,7 +141,7 @@ func (f *feed) follow(ctx context.Context, from place) error {
 	}
 	t := &track{cursor: cursor{reply: r}}
 	if from.id != (eventID{}) {
-		if _, err := t.resume(from.id, f.hub.config.MaxReplyBytes); err != nil {
+		if _, err := f.hub.resume(ctx, &t.cursor, from.id); err != nil {
 			f.hub.release(r)
 			return err
 		}

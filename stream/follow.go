@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -272,7 +273,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messa
 		if err != nil {
 			return err
 		}
-		through, err := f.resume(id, h.config.MaxReplyBytes)
+		through, err := h.resume(r.Context(), &f.cursor, id)
 		if err != nil {
 			return err
 		}
@@ -293,6 +294,28 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messa
 	h.catchUp(f)
 	stay(r.Context(), f.gone, f.leave)
 	return nil
+}
+
+// resume puts a cursor behind an event, as cursor.resume does. Who writes a reply
+// knows how much of it there is, unless another replica has taken it over and that
+// has not been noticed yet: before an id is refused for that, the database is asked.
+func (h *Hub) resume(ctx context.Context, c *cursor, id eventID) (through bool, err error) {
+	r := c.reply
+	fence := r.writer()
+	through, refused := c.resume(id, h.config.MaxReplyBytes)
+	if refused == nil || fence == 0 {
+		return through, refused
+	}
+	p, err := h.db.ReplyProgress(ctx, r.start.MessageID, math.MaxInt64)
+	switch {
+	case err != nil:
+		return false, err
+	case p.Running != nil && p.Running.Owner == h.config.Replica && p.Running.Fence == fence:
+		return false, refused
+	case p.Running != nil, r.writes(fence): // not one whose end has just been stored here
+		h.lose(r)
+	}
+	return c.resume(id, h.config.MaxReplyBytes)
 }
 
 // follow returns a follower of a reply, which is held, for the client of r. It is

@@ -174,10 +174,13 @@ func (r *reply) wakeFollowers() {
 func (r *reply) abandoned() bool { return len(r.followers) == 0 && r.awaiting == 0 }
 
 // written reports whether this replica writes the reply.
-func (r *reply) written() bool {
+func (r *reply) written() bool { return r.writer() > 0 }
+
+// writer is the fence of this replica as the reply's owner; 0: it is none.
+func (r *reply) writer() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.fence > 0
+	return r.fence
 }
 
 // writes reports whether this replica is to save the reply's text as that

@@ -3,6 +3,9 @@
 package survival_test
 
 import (
+	"fmt"
+	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -92,12 +95,35 @@ func TestFrozenOwner(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			late := groups[0].comeLate(t, owner, test.resets)
 			owner.signal(syscall.SIGCONT)
+			late()
 			for _, g := range groups {
 				g.finish(t, test.resets)
 			}
 		})
 	}
+}
+
+// comeLate has clients that read elsewhere ask a frozen owner for more than it has
+// written. answered waits for what it says to them when it wakes up.
+func (g *group) comeLate(t *testing.T, owner *process, resets int) (answered func()) {
+	t.Helper()
+	var asking sync.WaitGroup
+	for i, r := range g.readers {
+		if g.kind(i) != readsElsewhere {
+			continue
+		}
+		path, id := fmt.Sprintf("/messages/%d/stream", r.messageID), fmt.Sprintf("%d-%d", resets+1, r.have.Load())
+		asking.Go(func() {
+			status, err := g.service.call(t.Context(), owner, http.MethodGet, path, nil, nil, "Last-Event-ID", id)
+			if err != nil || status != http.StatusOK && status != http.StatusNoContent && status != http.StatusServiceUnavailable {
+				t.Errorf("who comes late with id %s gets status %d, %v", id, status, err)
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond) // they wait in the system's queue
+	return asking.Wait
 }
 
 // otherWords says something else to whoever asks again.
