@@ -1,9 +1,14 @@
 package handlers_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -189,6 +194,43 @@ func TestDraining(t *testing.T) {
 		if got.status != 202 || got.header.Get("Location") != "/api/v1/messages/2/stream" {
 			t.Errorf("who waited got %d %s, want 202 and where the reply goes on", got.status, got.body)
 		}
+	})
+}
+
+// A client that has said all may shut its side and listen: to the server it looks
+// like one that is gone. Its message is stored, and it must not send it again.
+func TestAClientThatOnlyListens(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		s := start(t, db, hangs(nil))
+		ann := s.signup("ann@example.com")
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		const body = `{"message":"Hi"}`
+		fmt.Fprintf(conn, "POST /api/v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+			"Accept: application/json\r\nContent-Length: %d\r\n\r\n%s", ann.Access, len(body), body)
+		eventually(t, func() bool {
+			stream := s.open(call{method: "GET", path: "/api/v1/messages/2/stream", token: ann.Access})
+			stream.Body.Close()
+			return stream.StatusCode == 200
+		})
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != 202 || res.Header.Get("Location") != "/api/v1/messages/2/stream" {
+			t.Errorf("got %s, want 202 and where the reply goes on", res.Status)
+		}
+		eventually(t, func() bool {
+			return slices.ContainsFunc(s.requests(), func(line map[string]any) bool { return line["method"] == "POST" && line["status"] == 499.0 })
+		})
 	})
 }
 

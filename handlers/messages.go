@@ -198,11 +198,15 @@ func encodeExchange(ex models.Exchange) exchangeJSON {
 }
 
 // replyWhole waits for the end of the reply. A replica that has to end before
-// it says where the rest is: the turn is stored, and must not be sent again.
+// it says where the rest is: the turn is stored, and must not be sent again. So is
+// a client told that says nothing more: it may still listen.
 func (s *server) replyWhole(w http.ResponseWriter, r *http.Request, caller auth.Identity, ex models.Exchange) error {
 	message, err := s.hub.Await(r.Context(), caller.UserID, ex.Reply.ID)
 	if errors.Is(err, stream.ErrDraining) {
 		return replyLater(w, ex)
+	}
+	if clientGone(r, err) {
+		return errors.Join(err, replyLater(w, ex))
 	}
 	if err != nil {
 		return err
