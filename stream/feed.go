@@ -141,9 +141,10 @@ func (f *feed) follow(ctx context.Context, from place) error {
 	}
 	t := &track{cursor: cursor{reply: r}}
 	if from.id != (eventID{}) {
-		if _, err := f.hub.resume(ctx, &t.cursor, from.id); err != nil {
-			f.hub.release(r)
-			return err
+		// One that was taken over may have ended short of what was sent of it. That is
+		// no reason to refuse the feed: it is told of a reset.
+		if _, err := t.resume(from.id, f.hub.config.MaxReplyBytes); err != nil {
+			t.begun, t.attempt, t.at = true, from.id.attempt, from.id.offset
 		}
 	}
 	f.tracks = append(f.tracks, t)

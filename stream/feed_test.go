@@ -318,7 +318,6 @@ func TestAFeedsIDsAreItsOwn(t *testing.T) {
 		r.await(t, user, ex.Reply.ID)
 		for _, id := range []string{
 			"x", "-1", "01", "1~", "1~x", "1~1.", "1~1.1", "1~01.1-0", "99999", "1.1-0", "~1", "1~1~",
-			fmt.Sprintf("1~%d.1-5", ex.Reply.ID), fmt.Sprintf("1~%d.2-0", ex.Reply.ID),
 			"1" + strings.Repeat("~1.1-0", 40),
 		} {
 			if f := r.feed(t, user, id); f.response.StatusCode != http.StatusTeapot {
@@ -333,6 +332,39 @@ func TestAFeedsIDsAreItsOwn(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"resync {}"}, told(t, r.feed(t, user, "1"), 1)); diff != "" {
 			t.Errorf("from an id that is not kept any more (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A reply that was taken over may end short of what was sent of it: a client that
+// stood behind its end, or in an attempt that came to nothing, is told to forget
+// that, and all else.
+func TestAFeedResumesBehindTheEndOfAReply(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		r := start(t, db, says("done"))
+		id := r.send(t, user, chat, "hello").Reply.ID
+		r.await(t, user, id)
+		want := []string{
+			fmt.Sprintf(`message_reset {"message_id":%d,"attempt":1}`, id),
+			fmt.Sprintf(`message_token {"message_id":%d,"text":"done"}`, id),
+			fmt.Sprintf(`message_complete {"message_id":%d,"full_text":"done","finish_reason":"stop","usage":{"input_tokens":3,"output_tokens":1}}`, id),
+		}
+		for _, place := range []string{"1-5", "2-0"} {
+			var got []string
+			f := r.feed(t, user, fmt.Sprintf("1~%d.%s", id, place))
+			if f.response.StatusCode != http.StatusOK {
+				t.Fatalf("from %s: %s", place, f.response.Status)
+			}
+			for len(got) < len(want) {
+				if told := told(t, f, 1)[0]; !strings.HasPrefix(told, "message_created") && !strings.HasPrefix(told, "chat_") {
+					got = append(got, told)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("from %s (-want +got):\n%s", place, diff)
+			}
+			f.response.Body.Close()
 		}
 	})
 }
