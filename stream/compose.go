@@ -19,9 +19,9 @@ import (
 // been sent more than that, unless the last owner let go of it in order. So
 // the backend is first asked to go on from a little before the end: if it
 // repeats what is saved there, it is taken to repeat also what was sent and
-// not saved, and nobody notices. If it says something else, or there is too
-// little to repeat, readers with more than the saved text begin anew, and the
-// others go on.
+// not saved, and nobody notices. If it says something else, or nothing is
+// saved, readers with more than the saved text begin anew, and the others go
+// on.
 //
 // A panic on the way fails this reply, and none of the others.
 func (c *composition) compose() (err error) {
@@ -37,7 +37,8 @@ func (c *composition) compose() (err error) {
 	if from.clean {
 		return c.ask(from.text, "")
 	}
-	if known := probeStart(from.text); known < len(from.text) {
+	if from.text != "" {
+		known := probeStart(from.text)
 		err := c.ask(from.text[:known], from.text[known:])
 		if !errors.Is(err, errDiffers) {
 			return err
@@ -55,18 +56,14 @@ const (
 	// bytes: half of it at the most, but not less than leastProbe.
 	probeSize = 64
 	// leastProbe is what tells a backend that repeats itself from one that says the
-	// same word by chance, of which nobody can tell what it would have said next.
+	// same word by chance. A text that is shorter is repeated whole.
 	leastProbe = 16
 )
 
 // probeStart returns where a backend is asked to go on from so that it repeats
-// the end of text: a rune's first byte. That is the end where text is too short
-// to tell anything.
+// the end of text: a rune's first byte.
 func probeStart(text string) int {
-	if len(text) < leastProbe {
-		return len(text)
-	}
-	at := len(text) - min(probeSize, max(len(text)/2, leastProbe))
+	at := max(0, len(text)-min(probeSize, max(len(text)/2, leastProbe)))
 	for at > 0 && at < len(text) && !utf8.RuneStart(text[at]) {
 		at--
 	}
