@@ -56,14 +56,16 @@ const (
 	// bytes: half of it at the most, but not less than leastProbe.
 	probeSize = 64
 	// leastProbe is what tells a backend that repeats itself from one that says the
-	// same word by chance. A text that is shorter is repeated whole.
+	// same word by chance. Of less it repeats all but the first character: asked with
+	// nothing to go on from, it could not say that it cannot go on.
 	leastProbe = 16
 )
 
 // probeStart returns where a backend is asked to go on from so that it repeats
 // the end of text: a rune's first byte.
 func probeStart(text string) int {
-	at := max(0, len(text)-min(probeSize, max(len(text)/2, leastProbe)))
+	_, first := utf8.DecodeRuneInString(text)
+	at := max(first, len(text)-min(probeSize, max(len(text)/2, leastProbe)))
 	for at > 0 && at < len(text) && !utf8.RuneStart(text[at]) {
 		at--
 	}
