@@ -288,21 +288,33 @@ func TestACertificateThatIsRenewed(t *testing.T) {
 	r.check(you, s, "complete")
 }
 
-// The head of a request has a time and a size.
+// The head of a request has a time and a size. Over HTTP/2 the server tells the
+// size as the connection begins: a client that has read that by then does not send
+// what is larger.
 func TestTheHeadOfARequest(t *testing.T) {
 	t.Parallel()
 	s := start(t, database(t, models.SQLite)...)
-	var long []string
+	long, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/livez", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range 10 {
-		long = append(long, fmt.Sprintf("X-Long-%d: %s", i, strings.Repeat("x", 7<<10)))
+		long.Header.Set(fmt.Sprintf("X-Long-%d", i), strings.Repeat("x", 7<<10))
 	}
 	for name, w := range wires {
 		if w.secure {
 			continue
 		}
-		s.web = w.client(t, nil)
-		if got := nobody.ask(t, s, "GET", "/livez", "", long...); got.status != 431 {
-			t.Errorf("%s: a head of 70 KiB: got %d, want 431", name, got.status)
+		got, err := w.client(t, nil).Do(long)
+		switch {
+		case err != nil && w.proto == "HTTP/2.0" && strings.Contains(err.Error(), "larger than peer's advertised limit"):
+		case err != nil:
+			t.Errorf("%s: a head of 70 KiB: %v", name, err)
+		default:
+			got.Body.Close()
+			if got.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("%s: a head of 70 KiB: got %d, want 431", name, got.StatusCode)
+			}
 		}
 	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
