@@ -105,8 +105,10 @@ func (c *composition) take(chunk Chunk) error {
 		return err
 	}
 	text := chunk.Text
+	first := text != "" && c.spoke.Equal(c.began)
 	if text != "" {
-		c.note(now)
+		c.hub.config.Metrics.Token(first, now.Sub(c.spoke))
+		c.spoke = now
 	}
 	if n := min(len(text), len(c.expected)); n > 0 {
 		if text[:n] != c.expected[:n] {
@@ -120,18 +122,16 @@ func (c *composition) take(chunk Chunk) error {
 		}
 		c.ending.usage = c.hub.counted(chunk.Usage)
 	}
-	return c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes, now)
+	err := c.reply.append(c.fence, text, c.hub.config.MaxReplyBytes, now)
+	if first {
+		signal(c.hub.firsts)
+	}
+	return err
 }
 
 // maxReason bounds in bytes what a backend says of why it ended: a word, kept with
 // the message and sent with it each time.
 const maxReason = 64
-
-// note counts a piece of text that came then.
-func (c *composition) note(now time.Time) {
-	c.hub.config.Metrics.Token(c.spoke.Equal(c.began), now.Sub(c.spoke))
-	c.spoke = now
-}
 
 // begun is what the first chunk brings about.
 func (c *composition) begun(continued bool) error {

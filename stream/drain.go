@@ -64,7 +64,7 @@ func (h *Hub) letGo() {
 	settled(ctx, &h.speakers)
 	settled(ctx, &h.writers) // from then on nothing is added to a log, nor a reply
 	rs := h.all((*reply).written)
-	h.saveDue(ctx, time.Now(), 0, false)
+	h.saveDue(ctx, dueAtAge, 0)
 	var free []int64
 	for _, r := range rs {
 		r.mu.Lock()

@@ -41,6 +41,7 @@ type Hub struct {
 	voices   chan struct{} // as full as there are sentences of replies being spoken
 	speaking chan struct{} // likewise, texts by Speak
 	saving   sync.Mutex    // one statement at a time: the next begins where it ended
+	firsts   chan struct{} // a reply has its first text
 	flushes  int           // save's
 
 	mu      sync.Mutex // before any reply's
@@ -73,6 +74,7 @@ func NewHub(db *models.DB, backend Backend, config Config, log *slog.Logger) *Hu
 		begun:   make(map[int64]*composition),
 		ended:   make(map[int64]*reply),
 		closing: make(chan struct{}),
+		firsts:  make(chan struct{}, 1),
 		stale:   make(chan struct{}, 1),
 		free:    make(chan struct{}, 1),
 		began:   time.Now(),
@@ -358,6 +360,7 @@ func (h *Hub) Run(ctx context.Context) {
 		loops.Go(func() { every(ctx, l.every, nil, l.do) })
 	}
 	loops.Go(func() { every(ctx, h.config.PollEvery, h.free, h.keepLease) })
+	loops.Go(func() { h.saveFirst(ctx) })
 	loops.Go(func() { h.mirrorAll(ctx) })
 	loops.Go(func() { h.listen(ctx) })
 	loops.Go(func() { h.feelPressure(ctx) })

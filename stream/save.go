@@ -20,16 +20,49 @@ const sparing = 5
 // it over can have so much repeated that it tells something.
 const wellBegun = probeSize
 
+// together is the least time between two savings of first texts.
+const together = 100 * time.Millisecond
+
+// An urgency is why a reply is saved now, the most urgent first.
+type urgency int
+
+const (
+	dueFirst urgency = iota // nothing of it was saved
+	dueSoon                 // it has hardly begun, or is watched
+	dueAtAge                // it was last saved so long ago
+)
+
 // save writes what is new of the replies that are due, in as few statements as
 // their size allows. What cannot be saved stays in memory for the next time.
 func (h *Hub) save(ctx context.Context) {
 	h.flushes++
-	h.saveDue(ctx, time.Now(), h.config.SaveEvery, h.flushes%sparing != 0)
+	if h.flushes%sparing == 0 {
+		h.saveDue(ctx, dueAtAge, h.config.SaveEvery)
+	} else {
+		h.saveDue(ctx, dueSoon, 0)
+	}
 }
 
-// saveDue saves the replies that were last saved so long ago, or only those of
-// them that are watched, which are always due.
-func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration, watched bool) {
+// saveFirst saves the first text of replies when it comes, so that whoever takes one
+// over has something to go on from. Where many begin, some are saved together.
+func (h *Hub) saveFirst(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.firsts:
+			h.saveDue(ctx, dueFirst, 0)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(together):
+		}
+	}
+}
+
+// saveDue saves the replies that are due as urgently as that, or more.
+func (h *Hub) saveDue(ctx context.Context, least urgency, age time.Duration) {
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	var (
@@ -37,8 +70,9 @@ func (h *Hub) saveDue(ctx context.Context, now time.Time, age time.Duration, wat
 		texts []models.ReplyText
 		size  int
 	)
+	now := time.Now()
 	for _, r := range h.all((*reply).written) {
-		t, ok := r.unsaved(now, age, watched)
+		t, ok := r.unsaved(now, least, age)
 		if !ok {
 			continue
 		}
@@ -107,13 +141,17 @@ func (h *Hub) verify(ctx context.Context, r *reply, fence int) {
 }
 
 // unsaved returns the text that the database lacks, if the reply is due.
-func (r *reply) unsaved(now time.Time, age time.Duration, watched bool) (models.ReplyText, bool) {
+func (r *reply) unsaved(now time.Time, least urgency, age time.Duration) (models.ReplyText, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	is := dueAtAge
 	switch {
-	case now.Before(r.watched), r.savedAt.IsZero(), r.saved < wellBegun:
-		age = 0
-	case watched:
+	case r.savedAt.IsZero():
+		is = dueFirst
+	case r.saved < wellBegun, now.Before(r.watched):
+		is, age = dueSoon, 0
+	}
+	if is > least {
 		return models.ReplyText{}, false
 	}
 	if r.finished || r.fence == 0 || int64(len(r.text)) == r.saved || now.Sub(r.savedAt) < age {

@@ -278,6 +278,27 @@ func TestATakenOverReplyHadHardlyBegun(t *testing.T) {
 	}
 }
 
+// The first text of a reply is saved when it comes, of many that begin together too.
+func TestAReplysFirstTextIsSaved(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, _ := newUser(t, db)
+		only := start(t, db, backend(func(ctx context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+			if err := each(stream.Chunk{Text: "The "}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}), func(c *stream.Config) { c.FlushEvery = time.Hour })
+		for range 20 {
+			id := only.send(t, user, 0, "tell me").Reply.ID
+			until(t, "the first word is saved", func() bool {
+				m, err := db.Message(t.Context(), user, id)
+				return err == nil && m.Content == "The "
+			})
+		}
+	})
+}
+
 // The beginning of a reply is saved as it comes, so that there soon is enough to
 // go on from.
 func TestAReplysBeginningIsSaved(t *testing.T) {
