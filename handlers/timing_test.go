@@ -63,7 +63,7 @@ func TestTheTimeOfALogin(t *testing.T) {
 // refusal comes after a time of its own.
 func TestTheTimeOfARefusal(t *testing.T) {
 	db := modelstest.New(t, models.SQLite)
-	s := start(t, db, says(), func(c *handlers.Config) { c.RefusalTime = 100 * time.Millisecond })
+	s := start(t, db, says(), func(c *handlers.Config) { c.RefusalTime = 300 * time.Millisecond })
 	s.signup("ann@example.com")
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), 6)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestTheTimeOfARefusal(t *testing.T) {
 	if err := db.CreateUser(t.Context(), &old, &models.DeviceSession{SID: "x", ExpiresAt: time.Now().Add(time.Hour)}, models.By{}); err != nil {
 		t.Fatal(err)
 	}
-	alike(t, medians(3, map[string]func(){
+	alike(t, medians(5, map[string]func(){
 		"a known address":        func() { s.login("ann@example.com", "a wrong one", nil) },
 		"an account of before":   func() { s.login("old@example.com", "a wrong one", nil) },
 		"an unknown address":     func() { s.login("nobody@example.com", "a wrong one", nil) },

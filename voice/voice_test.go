@@ -400,7 +400,7 @@ func TestATryThatFailsAfterItWasTakenOver(t *testing.T) {
 				if tries++; tries > 1 {
 					return text, err
 				}
-				if _, err := db.Bun().NewRaw("UPDATE uploads SET fence = fence + 1, owner = ''").Exec(ctx); err != nil {
+				if _, err := db.Bun().NewRaw("UPDATE uploads SET fence = fence + 1, owner = ''").Exec(t.Context()); err != nil {
 					t.Error(err)
 				}
 				return late.text, late.err
