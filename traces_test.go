@@ -181,7 +181,7 @@ func TestTraces(t *testing.T) {
 		}
 		system, stores := "sqlite", "INSERT INTO "
 		if strings.Contains(settings[0], "postgres") {
-			system, stores = "postgresql", "append_turn("
+			system, stores = "postgresql", "admit_turn("
 		}
 		below := 0
 		for _, span := range c.spans {

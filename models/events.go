@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -71,14 +72,14 @@ func (d *DB) tell(ctx context.Context, tx bun.Tx, userID int64, events ...UserEv
 	if err != nil {
 		return false, err
 	}
+	const row = ", (?, ?, ?, ?, NULLIF(?, 0), ?)"
+	values := make([]any, 0, 6*len(events))
 	for i, e := range events {
-		_, err = d.exec(ctx, tx, `INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at)
-			VALUES (?, ?, ?, ?, NULLIF(?, 0), ?)`, userID, counted.EventSeq-int64(len(events)-1-i), e.Kind, e.ChatID, e.MessageID, now)
-		if err != nil {
-			return false, err
-		}
+		values = append(values, userID, counted.EventSeq-int64(len(events)-1-i), e.Kind, e.ChatID, e.MessageID, now)
 	}
-	return counted.Followed, nil
+	_, err = d.exec(ctx, tx, "INSERT INTO user_events (user_id, seq, kind, chat_id, message_id, created_at) VALUES "+
+		strings.Repeat(row, len(events))[2:], values...)
+	return counted.Followed, err
 }
 
 // tellPostgres is the statement that tells a user of events.

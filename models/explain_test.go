@@ -286,12 +286,13 @@ func TestFunctionsReadIndexes(t *testing.T) {
 	}
 	for i := range 20 {
 		for _, chat := range []int{0, i + 1} {
-			_, err := conn.Exec(t.Context(), `SELECT append_turn($1, $2, 'q', 't', 'o', now(), 'r', $3, '', '2026-01-01', 10, 1000, 0, 0, 'k', 1, 1000)`,
+			_, err := conn.Exec(t.Context(), `SELECT store_turn($1, (turn.chat).id, $2 = 0, 't', user_message_id, 'q', reply_id, 'o', now(), 10, 0, 0)
+				FROM admit_turn($1, $2, now(), 'r', $3, '', '2026-01-01', 10, 1000, 'k', 1, 1000) AS turn`,
 				i+1, chat, fmt.Sprint("key", i, chat))
 			must(t, err)
 		}
 	}
-	for _, want := range []string{"append_turn", "throttles_pkey", "idempotency_keys_pkey", "chats_pkey", "replies_chat_id_key", "usage_days_pkey", `\$\d`} {
+	for _, want := range []string{"store_turn", "throttles_pkey", "idempotency_keys_pkey", "chats_pkey", "replies_chat_id_key", "usage_days_pkey", `\$\d`} {
 		if !regexp.MustCompile(want).MatchString(plans.String()) {
 			t.Errorf("no plan has %s", want)
 		}

@@ -8,14 +8,11 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// appendTurnPostgres stores a turn. A function of the database stores all of it but
-// what to tell the user: after one round trip the backend can be asked.
+// appendTurnPostgres stores a turn. A function of the database admits it: after one
+// round trip the backend can be asked. Another one stores it, with what to tell the user.
 //
-// Under READ COMMITTED the sends to one chat queue at the chat's row. The one
-// that waited sees the row as the first one left it, but everything else as of
-// its own start, without the reply that was committed meanwhile: then UNIQUE
-// (chat_id) of replies refuses it, and takes back all of it. Equal keys meet in the
-// same way at the key's row.
+// Under READ COMMITTED the sends to one chat queue at the chat's row, and equal keys
+// at the key's.
 func (d *DB) appendTurnPostgres(ctx context.Context, turn NewTurn, args *turnArgs) (ex Exchange, err error) {
 	args.Reserved, err = turn.Budget.reservation(ctx, d.read, turn.ChatID, math.MaxInt64, turn.Content)
 	if err != nil {
@@ -25,16 +22,16 @@ func (d *DB) appendTurnPostgres(ctx context.Context, turn NewTurn, args *turnArg
 		q := turn.Limit.quota()
 		args.LimitKey, args.Emission, args.Burst = q.Key, q.Emission, q.Burst
 	}
-	const store = `SELECT (turn.chat).*, user_message_id, reply_id, tat, allowed, now
-		FROM append_turn(?user_id, ?chat_id, ?content, ?title, ?owner, ?now, ?route, ?key, ?body_hash, ?day, ?reserved,
-			?daily_limit, ?context_bytes, ?context_messages, ?limit_key, ?emission, ?burst) AS turn`
+	const admit = `SELECT (turn.chat).*, user_message_id, reply_id, tat, allowed, now
+		FROM admit_turn(?user_id, ?chat_id, ?now, ?route, ?key, ?body_hash, ?day, ?reserved, ?daily_limit,
+			?limit_key, ?emission, ?burst) AS turn`
 	var row struct {
 		Chat
 		UserMessageID int64
 		ReplyID       int64
 		usage
 	}
-	err = d.inTwoTrips(ctx, statement{store, []any{args}, &row}, func(ctx context.Context, tx bun.IDB) (last statement, err error) {
+	err = d.inTwoTrips(ctx, statement{admit, []any{args}, &row}, func(ctx context.Context, tx bun.IDB) (last statement, err error) {
 		ex = args.exchange(row.Chat, row.UserMessageID, row.ReplyID)
 		ex.SpeechFence = turn.Voice.newFence()
 		if args.Emission > 0 {
@@ -42,14 +39,31 @@ func (d *DB) appendTurnPostgres(ctx context.Context, turn NewTurn, args *turnArg
 				return last, err
 			}
 		}
-		if err := turn.useUpload(ctx, tx, ex.Reply.ID); err != nil {
+		recorded := turn.UploadID != 0 // and the recording may have another owner
+		if !recorded {
+			ask(turn.Stored, ex)
+		}
+		last = tellPostgres(turn.UserID, turn.events(ex), &ex.Followed)
+		const store = " FROM store_turn(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		values := []any{
+			args.UserID, ex.Chat.ID, args.ChatID == 0, ex.Chat.Title, ex.User.ID, args.Content, ex.Reply.ID,
+			args.Owner, args.Now, args.Reserved, args.ContextBytes, args.ContextMessages,
+		}
+		if !recorded && turn.Voice == nil {
+			last.query, last.args = last.query+store, append(last.args, values...)
+			return last, nil
+		}
+		// What else is stored refers to the messages.
+		if _, err := tx.NewRaw("SELECT"+store, values...).Exec(ctx); err != nil {
 			return last, err
 		}
-		ask(turn.Stored, ex)
-		if err := turn.beginSpeech(ctx, tx, ex); err != nil {
-			return last, err
+		if recorded {
+			if err := turn.useUpload(ctx, tx, ex.Reply.ID); err != nil {
+				return last, err
+			}
+			ask(turn.Stored, ex)
 		}
-		return tellPostgres(turn.UserID, turn.events(ex), &ex.Followed), nil
+		return last, turn.beginSpeech(ctx, tx, ex)
 	})
 	return ex, err
 }
@@ -85,39 +99,34 @@ func (d *DB) appendTurnSQLite(ctx context.Context, turn NewTurn, args *turnArgs)
 	return ex, err
 }
 
-// admitTurn begins the chat of a turn, or counts the turn in it, and sets aside
-// what it may cost. It is refused here if it is.
+// admitTurn sees to it that nothing can refuse a turn any more, counts it, and sets
+// aside what it may cost. It only reads what it can: the backend waits for it.
 func (d *DB) admitTurn(ctx context.Context, tx bun.Tx, turn NewTurn, args turnArgs) (Exchange, error) {
 	counted, err := turn.Limit.hit(ctx, d, tx)
 	if err != nil {
 		return Exchange{}, err
 	}
-	// Both find no row if the turn is refused, which is how that is known without an
-	// error in most cases.
+	// Both find no row if the turn is refused.
 	const (
-		unusedKey = `NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = :user_id AND route = :route AND key = :key)`
+		lastMessage = `COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) AS last_message_id`
+		unusedKey   = `NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = :user_id AND route = :route AND key = :key)`
 
-		begin = `INSERT INTO chats (user_id, title, titled, created_at, message_count, last_message_at, active_at)
-			SELECT :user_id, :title, TRUE, :now, 2, :now, :now WHERE ` + unusedKey
+		begin = `SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'chats'), 0) + 1 AS id, ` + lastMessage + `
+			FROM users WHERE id = :user_id AND ` + unusedKey
 
-		raise = `UPDATE chats SET message_count = message_count + 2, last_message_at = :now, active_at = :now,
-				title = CASE WHEN titled THEN title ELSE :title END, titled = TRUE
-			WHERE id = :chat_id AND user_id = :user_id
-				AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = :chat_id) AND ` + unusedKey
-
-		next = ` RETURNING *, COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) AS last_message_id`
+		goOn = `SELECT *, ` + lastMessage + ` FROM chats WHERE id = :chat_id AND user_id = :user_id
+			AND NOT EXISTS (SELECT 1 FROM replies WHERE chat_id = :chat_id) AND ` + unusedKey
 	)
-	first := raise
+	find := goOn
 	if args.ChatID == 0 {
-		first = begin
+		find = begin
 	}
 	var row struct {
 		Chat
 		LastMessageID int64
 	}
-	err = d.scan(ctx, tx, &row, first+next,
-		sql.Named("user_id", args.UserID), sql.Named("chat_id", args.ChatID), sql.Named("title", args.Title),
-		sql.Named("now", args.Now), sql.Named("route", args.Route), sql.Named("key", args.Key))
+	err = d.scan(ctx, tx, &row, find, sql.Named("user_id", args.UserID), sql.Named("chat_id", args.ChatID),
+		sql.Named("route", args.Route), sql.Named("key", args.Key))
 	if err != nil {
 		return Exchange{}, err
 	}
@@ -129,14 +138,27 @@ func (d *DB) admitTurn(ctx context.Context, tx bun.Tx, turn NewTurn, args turnAr
 	return ex, nil
 }
 
-// insertTurn stores the two messages, and that the second one is being written.
+// insertTurn stores the two messages in their chat, and that the second one is being
+// written.
 func (d *DB) insertTurn(ctx context.Context, tx bun.Tx, turn NewTurn, ex Exchange, args turnArgs) error {
+	chat := `INSERT INTO chats (id, user_id, title, titled, created_at, message_count, last_message_at, active_at)
+		VALUES (:id, :user_id, :title, TRUE, :now, 2, :now, :now)`
+	if args.ChatID != 0 {
+		chat = `UPDATE chats SET message_count = message_count + 2, last_message_at = :now, active_at = :now, title = :title, titled = TRUE
+			WHERE id = :id AND user_id = :user_id`
+	}
+	_, err := d.exec(ctx, tx, chat, sql.Named("id", ex.Chat.ID), sql.Named("user_id", ex.Chat.UserID),
+		sql.Named("title", ex.Chat.Title), sql.Named("now", args.Now))
+	if err != nil {
+		return err
+	}
+	values := make([]any, 0, 12)
 	for _, m := range []Message{ex.User, ex.Reply} {
-		_, err := d.exec(ctx, tx, "INSERT INTO messages (id, chat_id, role, content, status, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-			m.ID, m.ChatID, m.Role, m.Content, m.Status, m.CreatedAt)
-		if err != nil {
-			return err
-		}
+		values = append(values, m.ID, m.ChatID, m.Role, m.Content, m.Status, m.CreatedAt)
+	}
+	_, err = d.exec(ctx, tx, "INSERT INTO messages (id, chat_id, role, content, status, created_at) VALUES (?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?)", values...)
+	if err != nil {
+		return err
 	}
 	if err := d.beginReply(ctx, tx, ex, args); err != nil {
 		return err

@@ -73,12 +73,8 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 		if err == nil {
 			return ex, nil
 		}
-		_, duplicate := uniqueViolation(err)
-		switch {
-		case foreignKeyViolation(err):
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrOverLimit) {
 			return Exchange{}, withoutParent(err)
-		case !duplicate && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrOverLimit):
-			return Exchange{}, err
 		}
 		// It was refused, and nothing was stored. The reason may be gone by now.
 		first, err := d.whyNotTurn(ctx, turn, args.Reserved, err)
@@ -125,8 +121,17 @@ func (turn NewTurn) args(now time.Time) turnArgs {
 	return args
 }
 
-// exchange is what was stored.
+// exchange is what is stored, in a chat as it is before that: of one that begins the
+// id is known.
 func (a turnArgs) exchange(chat Chat, userMessageID, replyID int64) Exchange {
+	if a.ChatID == 0 {
+		chat = Chat{ID: chat.ID, UserID: a.UserID, CreatedAt: a.Now}
+	}
+	if !chat.Titled {
+		chat.Title, chat.Titled = a.Title, true
+	}
+	chat.MessageCount += 2
+	chat.LastMessageAt, chat.ActiveAt = &a.Now, a.Now
 	message := Message{ChatID: chat.ID, Attempt: 1, CreatedAt: a.Now}
 	user, reply := message, message
 	user.ID, user.Role, user.Content, user.Status = userMessageID, RoleUser, a.Content, StatusComplete
@@ -200,7 +205,11 @@ func (d *DB) whyNotTurn(ctx context.Context, turn NewTurn, tokens int64, refused
 	if errors.Is(refused, ErrOverLimit) {
 		return Exchange{}, refused
 	}
-	if turn.ChatID != 0 {
+	if turn.ChatID == 0 {
+		if _, err := d.User(ctx, turn.UserID); err != nil {
+			return Exchange{}, err
+		}
+	} else {
 		if _, err := d.Chat(ctx, turn.UserID, turn.ChatID); err != nil {
 			return Exchange{}, err
 		}

@@ -285,7 +285,7 @@ func TestNobodyIsAskedToAnswerATurnThatIsRefused(t *testing.T) {
 		key := &models.IdempotencyKey{Route: "messages", Key: "k", BodyHash: "h"}
 		first, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: chat.UserID, Content: "hello", Owner: "replica-1", Key: key})
 		must(t, err)
-		recording := whole(t, db, chat.UserID)
+		recording, theirs := whole(t, db, chat.UserID), newChat(t, db)
 		for name, test := range map[string]struct {
 			turn models.NewTurn
 			want error
@@ -294,12 +294,14 @@ func TestNobodyIsAskedToAnswerATurnThatIsRefused(t *testing.T) {
 			"the chat is being answered":      {models.NewTurn{ChatID: chat.ID}, models.ErrReplyInProgress},
 			"the text cannot be stored":       {models.NewTurn{Content: "a\x00b"}, models.ErrInvalidText},
 			"there is no such chat":           {models.NewTurn{ChatID: 99}, models.ErrNotFound},
+			"the chat is another's":           {models.NewTurn{ChatID: theirs.ID}, models.ErrForbidden},
 			"the day's tokens are used":       {models.NewTurn{Budget: models.Budget{DailyLimit: 9, Answer: 10}}, models.ErrDailyLimit},
 			"the key was used":                {models.NewTurn{Key: key}, nil},
+			"there is no such user":           {models.NewTurn{UserID: 99}, models.ErrNotFound},
 			"the recording has another owner": {models.NewTurn{UploadID: recording.ID, UploadFence: recording.Fence + 1}, models.ErrStaleOwner},
 		} {
 			turn := test.turn
-			turn.UserID, turn.Content, turn.Owner = chat.UserID, cmp.Or(turn.Content, "hello"), "replica-1"
+			turn.UserID, turn.Content, turn.Owner = cmp.Or(turn.UserID, chat.UserID), cmp.Or(turn.Content, "hello"), "replica-1"
 			turn.Stored = func(models.Exchange) { t.Errorf("%s: it is answered", name) }
 			ex, err := db.AppendTurn(t.Context(), turn)
 			if !errors.Is(err, test.want) || err == nil && ex.Reply.ID != first.Reply.ID {

@@ -165,3 +165,35 @@ func TestAWipeWhileOthersWrite(t *testing.T) {
 		}
 	})
 }
+
+// A send that was admitted is stored before the wipe that waits for it: neither has
+// locked what the other one needs next, so neither is run again.
+func TestAWipeWaitsForASend(t *testing.T) {
+	t.Parallel()
+	db := modelstest.New(t, models.Postgres)
+	u, _ := newUser(t, db)
+	var (
+		seen   recorder
+		hooked = *db
+		wiped  = make(chan error, 1)
+		asked  int
+	)
+	hooked.Hook(&seen)
+	_, err := db.AppendTurn(t.Context(), models.NewTurn{UserID: u.ID, Content: "question", Owner: "replica-1", Stored: func(models.Exchange) {
+		if asked++; asked > 1 {
+			return
+		}
+		go func() {
+			_, err := hooked.DeleteAllUsers(t.Context(), accessTTL, models.By{})
+			wiped <- err
+		}()
+		for waits := false; !waits; {
+			must(t, db.Read().NewRaw(`SELECT count(*) > 0 FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(t.Context(), &waits))
+		}
+	}})
+	must(t, err)
+	must(t, <-wiped)
+	tries := slices.DeleteFunc(seen.statements, func(s string) bool { return !strings.HasPrefix(s, "LOCK") })
+	wantEqual(t, []int{asked, len(tries)}, []int{1, 1})
+}
