@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,8 +243,11 @@ func TestHotStatementsReadIndexes(t *testing.T) {
 			hooked := *db
 			hooked.Hook(&r)
 			must(t, test.do(&hooked))
-			wantEqual(t, []any{name, len(r.statements)}, []any{name, 1})
-			got := plan(t, db, r.statements[0])
+			statements := slices.DeleteFunc(r.statements, func(s string) bool {
+				return slices.Contains([]string{"BEGIN", "COMMIT", "ROLLBACK"}, s)
+			})
+			wantEqual(t, []any{name, len(statements)}, []any{name, 1})
+			got := plan(t, db, statements[0])
 			want, bad := test.sqlite, `SCAN (mails|device_sessions|users|throttles|t|password_resets|usage|usage_days)`
 			if db.Dialect() == models.Postgres {
 				want, bad = test.postgres, `Seq Scan on (mails|device_sessions|users|throttles|password_resets|audit|usage)`

@@ -22,6 +22,10 @@ func (d *DB) InSmallTx(ctx context.Context, fn func(ctx context.Context, tx bun.
 	return d.inSmallTx(ctx, fn)
 }
 
+func (d *DB) Passing(ctx context.Context, do func(ctx context.Context, db bun.IDB) error) error {
+	return d.passing(ctx, do)
+}
+
 // InTwoTrips is inTwoTrips with statements without arguments that return a text.
 func (d *DB) InTwoTrips(ctx context.Context, first string, dest *string, then func(ctx context.Context, tx bun.IDB) (last string, err error)) error {
 	return d.inTwoTrips(ctx, statement{first, nil, dest}, func(ctx context.Context, tx bun.IDB) (statement, error) {

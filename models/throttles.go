@@ -53,9 +53,23 @@ type Counted struct {
 // on each other: one that refuses keeps no other from counting. A key that is
 // named twice is counted once, within the first of its limits. The answers come
 // in the order of the limits.
-func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
-	counted, err := d.count(ctx, d.write, limits)
-	return counted, classify(ctx, err)
+func (d *DB) Count(ctx context.Context, limits []Limit) (counted []Counted, err error) {
+	err = d.passing(ctx, func(ctx context.Context, db bun.IDB) error {
+		counted, err = d.count(ctx, db, limits)
+		return err
+	})
+	return counted, err
+}
+
+// passing runs the one statement of do. On SQLite it does not wait for the disk: if
+// the power fails, a hit of the last moment may be forgotten, or its being taken back.
+func (d *DB) passing(ctx context.Context, do func(ctx context.Context, db bun.IDB) error) error {
+	if d.dialect == Postgres {
+		return classify(ctx, do(ctx, d.write))
+	}
+	timed, cancel := withQueryTimeout(ctx)
+	defer cancel()
+	return classify(ctx, d.commitSQLite(timed, undoInMemory, func(ctx context.Context, tx bun.Tx) error { return do(ctx, tx) }))
 }
 
 // hit counts one hit, if there is a limit, in a transaction, which takes it back
@@ -135,13 +149,15 @@ func (d *DB) Refund(ctx context.Context, limits []Limit) error {
 	}
 	// An INSERT too, to lock the rows in the same order. A row that it adds is a
 	// quota that is whole.
-	_, err := d.write.NewRaw(`
-		WITH quota (key, emission, burst) AS (?0)
-		INSERT INTO throttles AS t (key, tat, allowed)
-		SELECT key, ?1, TRUE FROM quota WHERE TRUE ORDER BY key
-		ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)`,
-		d.write.NewValues(&quotas), bun.Safe(d.micros())).Exec(ctx)
-	return classify(ctx, err)
+	return d.passing(ctx, func(ctx context.Context, db bun.IDB) error {
+		_, err := db.NewRaw(`
+			WITH quota (key, emission, burst) AS (?0)
+			INSERT INTO throttles AS t (key, tat, allowed)
+			SELECT key, ?1, TRUE FROM quota WHERE TRUE ORDER BY key
+			ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)`,
+			db.NewValues(&quotas), bun.Safe(d.micros())).Exec(ctx)
+		return err
+	})
 }
 
 // A quota is a limit as the statements take it, in microseconds: what one hit

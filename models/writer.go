@@ -42,14 +42,6 @@ const (
 // others may see it a little before. fn's context does not end with the caller's:
 // what is begun is ended.
 func (d *DB) writeSQLite(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
-	if err := d.writer.log.err(); err != nil {
-		return err
-	}
-	select {
-	case d.writer.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	if err := d.commitSQLite(ctx, undo, fn); err != nil {
 		return err
 	}
@@ -60,8 +52,17 @@ func (d *DB) writeSQLite(ctx context.Context, undo undo, fn func(ctx context.Con
 	return err
 }
 
-// commitSQLite runs fn in a transaction, and lets the next one write.
+// commitSQLite runs fn in a transaction, and lets the next one write. A power cut may
+// take what is not on the disk yet: all of it, with what was committed after it.
 func (d *DB) commitSQLite(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
+	if err := d.writer.log.err(); err != nil {
+		return err
+	}
+	select {
+	case d.writer.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	defer func() { <-d.writer.turn }()
 	d.prepared.prepare(ctx, d.write)
 	conn, err := d.write.Conn(ctx)

@@ -125,6 +125,29 @@ func TestWhoeverLeavesIsNotWritten(t *testing.T) {
 	wantEqual(t, listed(t, db), []int{2})
 }
 
+// What is counted does not wait for the disk, neither for that of SQLite's own
+// (PRAGMA synchronous: 1 is NORMAL) nor for the writer's.
+func TestACountDoesNotWaitForTheDisk(t *testing.T) {
+	t.Parallel()
+	db := modelstest.New(t, models.SQLite)
+	release := db.HoldDisk()
+	defer release()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	limit := models.Limit{Key: "k", Quota: 2, Window: time.Hour}
+	for range 3 {
+		counted, err := db.Count(ctx, []models.Limit{limit})
+		must(t, err)
+		wantEqual(t, counted[0].Remaining, int64(1))
+		must(t, db.Refund(ctx, []models.Limit{limit}))
+	}
+	var synchronous int
+	must(t, db.Passing(ctx, func(ctx context.Context, db bun.IDB) error {
+		return db.NewRaw("PRAGMA synchronous").Scan(ctx, &synchronous)
+	}))
+	wantEqual(t, synchronous, 1)
+}
+
 // A commit lets the next one write, and returns when the disk has it.
 func TestCommitsWaitForTheDiskTogether(t *testing.T) {
 	t.Parallel()
