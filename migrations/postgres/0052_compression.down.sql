@@ -1,0 +1,8 @@
+DO $$
+BEGIN
+    EXECUTE 'ALTER TABLE messages ALTER COLUMN content SET COMPRESSION default';
+    EXECUTE 'ALTER TABLE reply_chunks ALTER COLUMN text SET COMPRESSION default';
+    EXECUTE 'ALTER TABLE message_words ALTER COLUMN words SET COMPRESSION default';
+EXCEPTION WHEN syntax_error THEN
+    NULL;
+END $$;
