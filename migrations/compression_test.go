@@ -1,7 +1,6 @@
 package migrations_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,7 +51,7 @@ func TestTextsAreCompressedByLZ4(t *testing.T) {
 		t.Fatal(err)
 	}
 	up()
-	if diff := cmp.Diff("", strings.Join(columns(), " ")); diff != "" {
-		t.Errorf("compressed by lz4 under a reader (-want +got):\n%s", diff)
+	if got := columns(); len(got) > 0 {
+		t.Errorf("compressed by lz4 under a reader: %q", got)
 	}
 }

@@ -40,6 +40,15 @@ func newUser(t testing.TB, db *models.DB) (models.User, models.DeviceSession) {
 	return u, s
 }
 
+// awaitLock waits until a session of PostgreSQL waits for what another one has locked.
+func awaitLock(t testing.TB, db *models.DB) {
+	t.Helper()
+	for waiting := false; !waiting; {
+		must(t, db.Read().NewRaw(`SELECT count(*) > 0 FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(t.Context(), &waiting))
+	}
+}
+
 // newSession adds a device session of a user.
 func newSession(t testing.TB, db *models.DB, userID int64) models.DeviceSession {
 	t.Helper()

@@ -145,9 +145,9 @@ func (d *DB) insertTurn(ctx context.Context, tx bun.Tx, turn NewTurn, ex Exchang
 		VALUES (:id, :user_id, :title, TRUE, :now, 2, :now, :now)`
 	if args.ChatID != 0 {
 		chat = `UPDATE chats SET message_count = message_count + 2, last_message_at = :now, active_at = :now, title = :title, titled = TRUE
-			WHERE id = :id AND user_id = :user_id`
+			WHERE id = :id`
 	}
-	_, err := d.exec(ctx, tx, chat, sql.Named("id", ex.Chat.ID), sql.Named("user_id", ex.Chat.UserID),
+	_, err := d.exec(ctx, tx, chat, sql.Named("id", ex.Chat.ID), sql.Named("user_id", args.UserID),
 		sql.Named("title", ex.Chat.Title), sql.Named("now", args.Now))
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ type Counted struct {
 // named twice is counted once, within the first of its limits. The answers come
 // in the order of the limits.
 func (d *DB) Count(ctx context.Context, limits []Limit) (counted []Counted, err error) {
-	err = d.passing(ctx, func(ctx context.Context, db bun.IDB) error {
+	err = d.passing(ctx, func(ctx context.Context, db bun.IDB) (err error) {
 		counted, err = d.count(ctx, db, limits)
 		return err
 	})

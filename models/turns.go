@@ -87,16 +87,15 @@ func (d *DB) AppendTurn(ctx context.Context, turn NewTurn) (Exchange, error) {
 
 // turnArgs are the arguments of the statements that store a turn.
 type turnArgs struct {
-	UserID    int64
-	ChatID    int64
-	Content   string
-	Title     string
-	Owner     string
-	Now       time.Time
-	KeysSince time.Time // older keys are free
-	Route     string
-	Key       string // "": none
-	BodyHash  string
+	UserID   int64
+	ChatID   int64
+	Content  string
+	Title    string
+	Owner    string
+	Now      time.Time
+	Route    string
+	Key      string // "": none
+	BodyHash string
 
 	Day             string
 	Reserved        int64
@@ -111,7 +110,7 @@ type turnArgs struct {
 func (turn NewTurn) args(now time.Time) turnArgs {
 	args := turnArgs{
 		UserID: turn.UserID, ChatID: turn.ChatID, Content: turn.Content, Title: TitleFrom(turn.Content),
-		Owner: turn.Owner, Now: now, KeysSince: now.Add(-keyLifetime),
+		Owner: turn.Owner, Now: now,
 		Day: Day(now), DailyLimit: turn.Budget.DailyLimit,
 		ContextBytes: turn.Budget.Context.Bytes, ContextMessages: turn.Budget.Context.Messages,
 	}

@@ -227,13 +227,7 @@ func TestAnAddressIsChangedWhileItsUserSends(t *testing.T) {
 				_, err := hooked.UpdateUser(t.Context(), u.ID, models.UserChange{Email: &email, PasswordHash: u.PasswordHash}, models.By{})
 				changed <- err
 			}()
-			for waiting := false; !waiting; {
-				err := db.Read().NewRaw(`SELECT count(*) > 0 FROM pg_stat_activity
-					WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(ctx, &waiting)
-				if err != nil {
-					return err
-				}
-			}
+			awaitLock(t, db)
 		}
 		_, err := tx.NewRaw("UPDATE users SET event_seq = event_seq + 1 WHERE id = ?", u.ID).Exec(ctx)
 		return err

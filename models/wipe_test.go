@@ -187,10 +187,7 @@ func TestAWipeWaitsForASend(t *testing.T) {
 			_, err := hooked.DeleteAllUsers(t.Context(), accessTTL, models.By{})
 			wiped <- err
 		}()
-		for waits := false; !waits; {
-			must(t, db.Read().NewRaw(`SELECT count(*) > 0 FROM pg_stat_activity
-				WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(t.Context(), &waits))
-		}
+		awaitLock(t, db)
 	}})
 	must(t, err)
 	must(t, <-wiped)

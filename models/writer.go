@@ -70,7 +70,7 @@ func (d *DB) commitSQLite(ctx context.Context, undo undo, fn func(ctx context.Co
 		return err
 	}
 	defer conn.Close()            //nolint:errcheck // it goes back to the pool
-	deadline, _ := ctx.Deadline() // inTx has set one
+	deadline, _ := ctx.Deadline() // whoever calls this has set one
 	ctx = context.WithoutCancel(ctx)
 	// Statements by themselves are on the disk when they return. This one's commit
 	// does not wait for it.

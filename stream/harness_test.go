@@ -50,6 +50,17 @@ func says(words ...string) backend {
 	}
 }
 
+// saysAndWaits is a backend that says text, and nothing more until its call ends.
+func saysAndWaits(text string) backend {
+	return func(ctx context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
+		if err := each(stream.Chunk{Text: text}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
 // steps is a backend that says a word each time it is told to, for each reply
 // the same; closing words ends it.
 func steps(words <-chan string) backend {

@@ -282,13 +282,7 @@ func TestATakenOverReplyHadHardlyBegun(t *testing.T) {
 func TestAReplysFirstTextIsSaved(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, _ := newUser(t, db)
-		only := start(t, db, backend(func(ctx context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
-			if err := each(stream.Chunk{Text: "The "}); err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		}), func(c *stream.Config) { c.FlushEvery = time.Hour })
+		only := start(t, db, saysAndWaits("The "), func(c *stream.Config) { c.FlushEvery = time.Hour })
 		for range 20 {
 			id := only.send(t, user, 0, "tell me").Reply.ID
 			until(t, "the first word is saved", func() bool {
@@ -325,13 +319,7 @@ func TestAReplysBeginningIsSaved(t *testing.T) {
 func TestATakenOverReplyIsSentInWholeCharacters(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {
 		user, chat := newUser(t, db)
-		first := start(t, db, backend(func(ctx context.Context, _ stream.Prompt, each func(stream.Chunk) error) error {
-			if err := each(stream.Chunk{Text: "éééé"}); err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		}), hasty)
+		first := start(t, db, saysAndWaits("éééé"), hasty)
 		id := first.send(t, user, chat, "hello").Reply.ID
 		until(t, "the text is saved", func() bool {
 			m, err := db.Message(t.Context(), user, id)
