@@ -290,10 +290,11 @@ func (h *Hub) endedBefore(r *reply) bool {
 }
 
 // persist does with the database what a reply needs to go on, again and again
-// while the database is away. errDeleted, errLost and errReleased mean that this
-// replica has nothing more to write.
+// while the database is away, of which one line is logged. errDeleted, errLost and
+// errReleased mean that this replica has nothing more to write.
 func (h *Hub) persist(ctx context.Context, messageID int64, do func(context.Context) error) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	const first = 50 * time.Millisecond
+	for wait := first; ; wait = min(2*wait, time.Second) {
 		limited, cancel := context.WithTimeout(ctx, storing)
 		err := do(limited)
 		cancel()
@@ -308,7 +309,9 @@ func (h *Hub) persist(ctx context.Context, messageID int64, do func(context.Cont
 		if ctx.Err() == nil {
 			h.config.Metrics.Flushed(0, 0, err)
 		}
-		h.log.Warn("a reply waits for the database", "message_id", messageID, "err", err)
+		if wait == first { // there may be thousands
+			h.log.Warn("a reply waits for the database", "message_id", messageID, "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

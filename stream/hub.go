@@ -41,6 +41,7 @@ type Hub struct {
 	voices   chan struct{} // as full as there are sentences of replies being spoken
 	speaking chan struct{} // likewise, texts by Speak
 	saving   sync.Mutex    // one statement at a time: the next begins where it ended
+	failing  atomic.Bool   // the last of them did
 	firsts   chan struct{} // a reply has its first text
 	flushes  int           // save's
 

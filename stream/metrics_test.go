@@ -197,6 +197,30 @@ func TestFlushesThatFailAreCounted(t *testing.T) {
 	})
 }
 
+// While the database is away it is tried a few times a second, also for replies whose
+// text is else saved as it comes, and nobody's log is filled with it.
+func TestAnOutageIsNotKnockedAt(t *testing.T) {
+	each(t, func(t *testing.T, db *models.DB) {
+		user, chat := newUser(t, db)
+		set, count := counting()
+		const flush = 20 * time.Millisecond
+		words := make(chan string)
+		r := start(t, db, steps(words), count, func(c *stream.Config) { c.FlushEvery, c.SaveEvery = flush, flush })
+		r.send(t, user, chat, "hello")
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		words <- "young"
+		failed := func() float64 { return metricstest.Values(t, set, "parley_flush_")["parley_flush_failures_total"] }
+		until(t, "a flush fails", func() bool { return failed() > 0 })
+		before, began := failed(), time.Now()
+		until(t, "it is tried again", func() bool { return failed() > before+3 })
+		if all := time.Since(began); all < 10*flush {
+			t.Errorf("four more tries took %v, want at least ten flushes: %v", all, 10*flush)
+		}
+	})
+}
+
 // A reply that has all of its text and waits for the database is not saved either.
 func TestAnEndThatIsNotStoredIsCounted(t *testing.T) {
 	each(t, func(t *testing.T, db *models.DB) {

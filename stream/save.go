@@ -33,12 +33,14 @@ const (
 )
 
 // save writes what is new of the replies that are due, in as few statements as
-// their size allows. What cannot be saved stays in memory for the next time.
+// their size allows. What cannot be saved stays in memory for the next time: while
+// the database is away, nothing is urgent.
 func (h *Hub) save(ctx context.Context) {
 	h.flushes++
-	if h.flushes%sparing == 0 {
+	switch {
+	case h.flushes%sparing == 0:
 		h.saveDue(ctx, dueAtAge, h.config.SaveEvery)
-	} else {
+	case !h.failing.Load():
 		h.saveDue(ctx, dueSoon, 0)
 	}
 }
@@ -51,7 +53,9 @@ func (h *Hub) saveFirst(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-h.firsts:
-			h.saveDue(ctx, dueFirst, 0)
+			if !h.failing.Load() {
+				h.saveDue(ctx, dueFirst, 0)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -93,6 +97,7 @@ func (h *Hub) saveTexts(ctx context.Context, due []*reply, texts []models.ReplyT
 	began := time.Now()
 	saved, err := h.db.SaveTexts(ctx, texts)
 	h.config.Metrics.Flushed(len(saved), time.Since(began), err)
+	h.failing.Store(err != nil)
 	if err != nil {
 		if ctx.Err() == nil || errors.Is(err, models.ErrUnavailable) {
 			h.log.Warn("replies not saved, trying again", "replies", len(texts), "err", err)
