@@ -53,10 +53,10 @@ func (d *DB) AuditEntries(ctx context.Context, p Page) ([]AuditEntry, string, er
 // audit writes what by does to a user, 0 for none. The addresses are those of
 // this moment.
 func (d *DB) audit(ctx context.Context, tx bun.Tx, by By, action string, subjectID int64, detail string) error {
-	_, err := tx.NewRaw(`
+	_, err := d.exec(ctx, tx, `
 		INSERT INTO audit_entries (at, action, actor_id, actor_email, subject_id, subject_email, ip, request_id, detail)
-		VALUES (?0, ?1, NULLIF(?2, 0), (SELECT email FROM users WHERE id = ?2),
-			NULLIF(?3, 0), (SELECT email FROM users WHERE id = ?3), ?4, ?5, ?6)`,
-		d.now(), action, by.UserID, subjectID, by.IP, by.RequestID, detail).Exec(ctx)
+		VALUES (?, ?, NULLIF(?, 0), (SELECT email FROM users WHERE id = ?),
+			NULLIF(?, 0), (SELECT email FROM users WHERE id = ?), ?, ?, ?)`,
+		d.now(), action, by.UserID, by.UserID, subjectID, subjectID, by.IP, by.RequestID, detail)
 	return err
 }

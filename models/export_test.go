@@ -22,8 +22,8 @@ func (d *DB) InSmallTx(ctx context.Context, fn func(ctx context.Context, tx bun.
 	return d.inSmallTx(ctx, fn)
 }
 
-func (d *DB) Passing(ctx context.Context, do func(ctx context.Context, db bun.IDB) error) error {
-	return d.passing(ctx, do)
+func (d *DB) Passing(ctx context.Context, rows any, query string, args ...any) error {
+	return d.passing(ctx, rows, query, args...)
 }
 
 // InTwoTrips is inTwoTrips with statements without arguments that return a text.

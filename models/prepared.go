@@ -86,6 +86,21 @@ func (d *DB) scan(ctx context.Context, tx bun.Tx, dest any, query string, args .
 	})
 }
 
+// scanAll is exec of a statement that returns any number of rows, which it scans
+// into a slice, as bun does.
+func (d *DB) scanAll(ctx context.Context, tx bun.Tx, dest any, query string, args ...any) error {
+	if d.dialect == Postgres {
+		return tx.NewRaw(query, args...).Scan(ctx, dest)
+	}
+	return d.runPrepared(ctx, tx, query, args, func(ctx context.Context, stmt *sql.Stmt, bound []any) error {
+		rows, err := stmt.QueryContext(ctx, bound...) //nolint:rowserrcheck // ScanRows checks it
+		if err != nil {
+			return err
+		}
+		return d.write.ScanRows(ctx, rows, dest)
+	})
+}
+
 func (d *DB) runPrepared(ctx context.Context, tx bun.Tx, query string, args []any, run func(context.Context, *sql.Stmt, []any) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err

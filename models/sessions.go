@@ -49,7 +49,7 @@ const repeatWindow = 10 * time.Second
 // signs in while the password is changed does not get in by the former one.
 func (d *DB) CreateSession(ctx context.Context, s *DeviceSession, by By) error {
 	var session DeviceSession
-	err := d.inTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := d.inSmallTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// Held as it is: a change of the password either is seen here, or comes
 		// after this session and ends it.
 		u, err := d.holdUser(ctx, tx, s.UserID, "SHARE")
@@ -60,7 +60,7 @@ func (d *DB) CreateSession(ctx context.Context, s *DeviceSession, by By) error {
 			return ErrNotFound
 		}
 		session = d.newSession(*s)
-		if _, err := tx.NewInsert().Model(&session).Exec(ctx); err != nil {
+		if err := d.insertSession(ctx, tx, &session); err != nil {
 			return err
 		}
 		return d.audit(ctx, tx, by, "session.started", s.UserID, s.Name)
@@ -85,6 +85,14 @@ func (d *DB) newSession(s DeviceSession) DeviceSession {
 	s.ExpiresAt = d.stamp(s.ExpiresAt)
 	s.PasswordHash = ""
 	return s
+}
+
+// insertSession stores a session and sets its id.
+func (d *DB) insertSession(ctx context.Context, tx bun.Tx, s *DeviceSession) error {
+	return d.scan(ctx, tx, &s.ID, `INSERT INTO device_sessions
+		(sid, user_id, name, ip, generation, generation_used, rotated_at, created_at, last_seen_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		s.SID, s.UserID, s.Name, s.IP, s.Generation, s.GenerationUsed, s.RotatedAt, s.CreatedAt, s.LastSeenAt, s.ExpiresAt)
 }
 
 // RotateSession exchanges the refresh token of a generation for its successor

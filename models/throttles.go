@@ -53,23 +53,39 @@ type Counted struct {
 // on each other: one that refuses keeps no other from counting. A key that is
 // named twice is counted once, within the first of its limits. The answers come
 // in the order of the limits.
-func (d *DB) Count(ctx context.Context, limits []Limit) (counted []Counted, err error) {
-	err = d.passing(ctx, func(ctx context.Context, db bun.IDB) (err error) {
-		counted, err = d.count(ctx, db, limits)
-		return err
-	})
-	return counted, err
+func (d *DB) Count(ctx context.Context, limits []Limit) ([]Counted, error) {
+	used := make(map[string]usage)
+	if quotas := quotasOf(limits); len(quotas) > 0 {
+		var rows []usage
+		list, values := quotaList(quotas)
+		if err := d.passing(ctx, &rows, list+d.hits(), values...); err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			used[row.Key] = row
+		}
+	}
+	counted := make([]Counted, len(limits))
+	for i, limit := range limits {
+		if counted[i] = (Counted{Key: limit.Key, Allowed: true}); limit.Quota >= 1 {
+			counted[i] = limit.after(used[limit.quota().Key])
+		}
+	}
+	return counted, nil
 }
 
-// passing runs the one statement of do. On SQLite it does not wait for the disk: if
-// the power fails, a hit of the last moment may be forgotten, or its being taken back.
-func (d *DB) passing(ctx context.Context, do func(ctx context.Context, db bun.IDB) error) error {
+// passing runs one statement, and scans what it returns into rows, a slice. On SQLite
+// it does not wait for the disk: if the power fails, a hit of the last moment may be
+// forgotten, or its being taken back.
+func (d *DB) passing(ctx context.Context, rows any, query string, args ...any) error {
 	if d.dialect == Postgres {
-		return classify(ctx, do(ctx, d.write))
+		return classify(ctx, d.write.NewRaw(query, args...).Scan(ctx, rows))
 	}
 	timed, cancel := withQueryTimeout(ctx)
 	defer cancel()
-	return classify(ctx, d.commitSQLite(timed, undoInMemory, func(ctx context.Context, tx bun.Tx) error { return do(ctx, tx) }))
+	return classify(ctx, d.commitSQLite(timed, undoInMemory, func(ctx context.Context, tx bun.Tx) error {
+		return d.scanAll(ctx, tx, rows, query, args...)
+	}))
 }
 
 // hit counts one hit, if there is a limit, in a transaction, which takes it back
@@ -79,14 +95,8 @@ func (l Limit) hit(ctx context.Context, d *DB, tx bun.Tx) (Counted, error) {
 		return Counted{}, nil
 	}
 	var row usage
-	q, one := l.quota(), "WITH quota (key, emission, burst) AS (VALUES (?, ?, ?)) "+d.hits()
-	var err error
-	if d.dialect == SQLite {
-		err = d.scan(ctx, tx, &row, one, q.Key, q.Emission, q.Burst)
-	} else {
-		err = tx.NewRaw(one, q.Key, q.Emission, q.Burst).Scan(ctx, &row)
-	}
-	if err != nil {
+	list, values := quotaList([]quota{l.quota()})
+	if err := d.scan(ctx, tx, &row, list+d.hits(), values...); err != nil {
 		return Counted{}, err
 	}
 	return l.admits(row)
@@ -119,27 +129,6 @@ func (d *DB) hits() string {
 		RETURNING key, tat, allowed, ` + micros + ` AS now`
 }
 
-func (d *DB) count(ctx context.Context, db bun.IDB, limits []Limit) ([]Counted, error) {
-	used := make(map[string]usage)
-	if quotas := quotasOf(limits); len(quotas) > 0 {
-		var rows []usage
-		err := db.NewRaw("WITH quota (key, emission, burst) AS (?) "+d.hits(), db.NewValues(&quotas)).Scan(ctx, &rows)
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			used[row.Key] = row
-		}
-	}
-	counted := make([]Counted, len(limits))
-	for i, limit := range limits {
-		if counted[i] = (Counted{Key: limit.Key, Allowed: true}); limit.Quota >= 1 {
-			counted[i] = limit.after(used[limit.quota().Key])
-		}
-	}
-	return counted, nil
-}
-
 // Refund takes back one hit under each key, by one statement: of those that
 // Count has allowed.
 func (d *DB) Refund(ctx context.Context, limits []Limit) error {
@@ -149,15 +138,13 @@ func (d *DB) Refund(ctx context.Context, limits []Limit) error {
 	}
 	// An INSERT too, to lock the rows in the same order. A row that it adds is a
 	// quota that is whole.
-	return d.passing(ctx, func(ctx context.Context, db bun.IDB) error {
-		_, err := db.NewRaw(`
-			WITH quota (key, emission, burst) AS (?0)
-			INSERT INTO throttles AS t (key, tat, allowed)
-			SELECT key, ?1, TRUE FROM quota WHERE TRUE ORDER BY key
-			ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)`,
-			db.NewValues(&quotas), bun.Safe(d.micros())).Exec(ctx)
-		return err
-	})
+	var keys []string
+	list, values := quotaList(quotas)
+	return d.passing(ctx, &keys, list+`
+		INSERT INTO throttles AS t (key, tat, allowed)
+		SELECT key, `+d.micros()+`, TRUE FROM quota WHERE TRUE ORDER BY key
+		ON CONFLICT (key) DO UPDATE SET tat = t.tat - (SELECT emission FROM quota WHERE quota.key = t.key)
+		RETURNING key`, values...)
 }
 
 // A quota is a limit as the statements take it, in microseconds: what one hit
@@ -189,6 +176,15 @@ func quotasOf(limits []Limit) []quota {
 	}
 	slices.SortStableFunc(quotas, func(a, b quota) int { return strings.Compare(a.Key, b.Key) })
 	return slices.CompactFunc(quotas, func(a, b quota) bool { return a.Key == b.Key })
+}
+
+// quotaList is how a statement begins that is about these quotas, and its values.
+func quotaList(quotas []quota) (list string, values []any) {
+	for _, q := range quotas {
+		values = append(values, q.Key, q.Emission, q.Burst)
+	}
+	rows := strings.Repeat(", (?, ?, ?)", len(quotas))
+	return "WITH quota (key, emission, burst) AS (VALUES " + rows[2:] + ") ", values
 }
 
 // throttleKey is the stored form of a key.

@@ -36,7 +36,7 @@ func (d *DB) CreateUser(ctx context.Context, u *User, s *DeviceSession, by By) e
 			return err
 		}
 		session.UserID = user.ID
-		if _, err := tx.NewInsert().Model(&session).Exec(ctx); err != nil {
+		if err := d.insertSession(ctx, tx, &session); err != nil {
 			return err
 		}
 		return d.audit(ctx, tx, by, "account.created", user.ID, "")
@@ -145,11 +145,11 @@ func maskEmail(email string) string {
 // sessions, its reset and its mails, and after its chats.
 func (d *DB) holdUser(ctx context.Context, tx bun.Tx, userID int64, lock string) (User, error) {
 	var u User
-	q := tx.NewSelect().Model(&u).Where("id = ?", userID)
+	find := "SELECT * FROM users WHERE id = ?"
 	if d.dialect == Postgres {
-		q = q.For(lock)
+		find += " FOR " + lock
 	}
-	err := q.Scan(ctx)
+	err := d.scan(ctx, tx, &u, find, userID)
 	if isNoRows(err) {
 		return User{}, ErrNotFound
 	}

@@ -141,11 +141,9 @@ func TestACountDoesNotWaitForTheDisk(t *testing.T) {
 		wantEqual(t, counted[0].Remaining, int64(1))
 		must(t, db.Refund(ctx, []models.Limit{limit}))
 	}
-	var synchronous int
-	must(t, db.Passing(ctx, func(ctx context.Context, db bun.IDB) error {
-		return db.NewRaw("PRAGMA synchronous").Scan(ctx, &synchronous)
-	}))
-	wantEqual(t, synchronous, 1)
+	var synchronous []int
+	must(t, db.Passing(ctx, &synchronous, "PRAGMA synchronous"))
+	wantEqual(t, synchronous, []int{1})
 }
 
 // A commit lets the next one write, and returns when the disk has it.
