@@ -121,7 +121,7 @@ func (d *DB) hits() string {
 	}
 	micros := d.micros()
 	return `INSERT INTO throttles AS t (key, tat, allowed)
-		SELECT key, ` + micros + ` + emission, TRUE FROM quota WHERE TRUE ORDER BY key
+		SELECT key, ` + micros + ` + emission, TRUE FROM quota WHERE TRUE
 		ON CONFLICT (key) DO UPDATE SET (tat, allowed) = (
 			SELECT CASE WHEN next <= now + burst THEN next ELSE t.tat END, next <= now + burst
 			FROM (SELECT now, burst, CASE WHEN t.tat > now THEN t.tat ELSE now END + emission AS next
@@ -178,13 +178,14 @@ func quotasOf(limits []Limit) []quota {
 	return slices.CompactFunc(quotas, func(a, b quota) bool { return a.Key == b.Key })
 }
 
-// quotaList is how a statement begins that is about these quotas, and its values.
+// quotaList is how a statement begins that is about these quotas, and its values. As
+// a table of its own the list would cost SQLite as much as all the rest.
 func quotaList(quotas []quota) (list string, values []any) {
 	for _, q := range quotas {
 		values = append(values, q.Key, q.Emission, q.Burst)
 	}
 	rows := strings.Repeat(", (?, ?, ?)", len(quotas))
-	return "WITH quota (key, emission, burst) AS (VALUES " + rows[2:] + ") ", values
+	return "WITH quota (key, emission, burst) AS NOT MATERIALIZED (VALUES " + rows[2:] + ") ", values
 }
 
 // throttleKey is the stored form of a key.
