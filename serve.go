@@ -223,9 +223,9 @@ const (
 	indexEvery = time.Second
 	// indexAtOnce is how many changes are made found in one transaction.
 	indexAtOnce = 20
-	// indexShare is one in how much of the time goes into it on SQLite, where it has
-	// the only writer in common with the replies, while some run: under a load of many
-	// long ones they are found later.
+	// indexShare is one in how much of the time goes into it while replies run, whose
+	// writer it takes on SQLite, and on PostgreSQL a processor of the database's: under a
+	// load of many long ones they are found later.
 	indexShare = 8
 )
 
@@ -241,7 +241,7 @@ func indexTexts(ctx context.Context, db *models.DB, hub *stream.Hub, log *slog.L
 			if n == 0 {
 				return
 			}
-			if db.Dialect() == models.SQLite && hub.Replies() > 0 {
+			if hub.Replies() > 0 {
 				select {
 				case <-ctx.Done():
 					return
