@@ -52,10 +52,39 @@ func TestBehindAPoolerInTransactionMode(t *testing.T) {
 				if diff := cmp.Diff(row{id, at}, got); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
+				if err := answer(t.Context(), db, client, id); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
 	done.Wait()
+}
+
+// answer stores a reply to a new user, in pieces, and looks at it.
+func answer(ctx context.Context, db *models.DB, client int, text string) error {
+	u := models.User{Email: fmt.Sprintf("%s@example.com", text)}
+	s := models.DeviceSession{SID: "session " + text, ExpiresAt: time.Now().Add(time.Hour)}
+	if err := db.CreateUser(ctx, &u, &s, models.By{}); err != nil {
+		return err
+	}
+	ex, err := db.AppendTurn(ctx, models.NewTurn{UserID: u.ID, Content: "question", Owner: fmt.Sprint("replica-", client)})
+	if err != nil {
+		return err
+	}
+	saved, err := db.SaveTexts(ctx, []models.ReplyText{{MessageID: ex.Reply.ID, Fence: 1, Text: text}})
+	if err != nil || len(saved) != 1 {
+		return fmt.Errorf("saved %v: %w", saved, err)
+	}
+	err = db.FinishReply(ctx, models.ReplyEnd{MessageID: ex.Reply.ID, Fence: 1, Content: text, Status: models.StatusComplete})
+	if err != nil {
+		return err
+	}
+	m, err := db.Message(ctx, u.ID, ex.Reply.ID)
+	if err == nil && m.Content != text {
+		err = fmt.Errorf("got %q, want %q", m.Content, text)
+	}
+	return err
 }
 
 func TestMigrationsBehindAPooler(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -136,6 +137,36 @@ func (d *DB) trip(ctx context.Context, conn bun.Conn, s statement, behind string
 	}
 	rows.Next()
 	return cmp.Or(rows.Err(), rows.Close())
+}
+
+// beside runs a statement with its values beside it, in the same message, and scans the
+// rows that it returns into a slice. It is for long texts: bun would write them into
+// the statement, and PostgreSQL read them out again, which takes as long as all the
+// rest. Question marks stand for the values. Nothing is prepared in the session.
+func (d *DB) beside(ctx context.Context, on queryer, rows any, query string, args ...any) error {
+	ctx, cancel := withQueryTimeout(ctx)
+	defer cancel()
+	values := []any{pgx.QueryExecModeExec}
+	for i, arg := range args {
+		value, err := bindable(arg)
+		if err != nil {
+			return err
+		}
+		values = append(values, value)
+		query = strings.Replace(query, "?", "$"+strconv.Itoa(i+1), 1)
+	}
+	return d.told(ctx, query, func(ctx context.Context) error {
+		found, err := on.QueryContext(ctx, query, values...) //nolint:rowserrcheck // ScanRows checks it
+		if err != nil {
+			return err
+		}
+		return d.write.ScanRows(ctx, found, rows)
+	})
+}
+
+// A queryer is a pool, or a transaction.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // leave takes back what was not committed, and gives the connection back to the

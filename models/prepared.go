@@ -87,10 +87,10 @@ func (d *DB) scan(ctx context.Context, tx bun.Tx, dest any, query string, args .
 }
 
 // scanAll is exec of a statement that returns any number of rows, which it scans
-// into a slice, as bun does.
+// into a slice, and whose values may be long: on PostgreSQL they stand beside it.
 func (d *DB) scanAll(ctx context.Context, tx bun.Tx, dest any, query string, args ...any) error {
 	if d.dialect == Postgres {
-		return tx.NewRaw(query, args...).Scan(ctx, dest)
+		return d.beside(ctx, tx.Tx, dest, query, args...)
 	}
 	return d.runPrepared(ctx, tx, query, args, func(ctx context.Context, stmt *sql.Stmt, bound []any) error {
 		rows, err := stmt.QueryContext(ctx, bound...) //nolint:rowserrcheck // ScanRows checks it
@@ -111,23 +111,31 @@ func (d *DB) runPrepared(ctx context.Context, tx bun.Tx, query string, args []an
 			return err
 		}
 	}
+	// To be able to interrupt it would cost a goroutine each time, and it is over
+	// soon: it reads and writes by keys.
+	ctx = context.WithoutCancel(ctx)
+	return d.told(ctx, query, func(ctx context.Context) error {
+		stmt, err := d.prepared.in(ctx, tx, query)
+		if err != nil {
+			return err
+		}
+		return run(ctx, stmt, bound)
+	})
+}
+
+// told runs a statement that bun does not know of, and tells the hooks of it as bun
+// does.
+func (d *DB) told(ctx context.Context, query string, run func(ctx context.Context) error) error {
 	event := &bun.QueryEvent{DB: d.write, Query: query, StartTime: time.Now()}
 	hooked := make([]context.Context, len(d.hooks))
 	for i, hook := range d.hooks {
 		hooked[i] = hook.BeforeQuery(ctx, event) //nolint:fatcontext // to each its own
 	}
-	// To be able to interrupt it would cost a goroutine each time, and it is over
-	// soon: it reads and writes by keys.
-	ctx = context.WithoutCancel(ctx)
-	stmt, err := d.prepared.in(ctx, tx, query)
-	if err == nil {
-		err = run(ctx, stmt, bound)
-	}
-	event.Err = err
+	event.Err = run(ctx)
 	for i, hook := range d.hooks {
 		hook.AfterQuery(hooked[i], event)
 	}
-	return err
+	return event.Err
 }
 
 // bindable is a value as bun would write it into a statement.
@@ -139,6 +147,12 @@ func bindable(arg any) (any, error) {
 	case string:
 		if strings.IndexByte(arg, 0) >= 0 {
 			return nil, ErrInvalidText
+		}
+	case []string:
+		for _, text := range arg {
+			if strings.IndexByte(text, 0) >= 0 {
+				return nil, ErrInvalidText
+			}
 		}
 	case time.Time:
 		return arg.UTC().Format("2006-01-02 15:04:05.999999-07:00"), nil

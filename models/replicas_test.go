@@ -250,6 +250,41 @@ func TestAnEarlierAttemptIsFenced(t *testing.T) {
 	})
 }
 
+// Whatever a piece looks like, it is saved as it is: also as what the statement, or a
+// list in it, is written with.
+func TestAnyTextIsSavedAsItIs(t *testing.T) {
+	t.Parallel()
+	modelstest.Each(t, func(t *testing.T, db *models.DB) {
+		chat := newChat(t, db)
+		pieces := []string{"null", "NULL", "{}", `{"a","b"}`, `"`, `\`, `\\"`, ",", " ", "\n", "\r\n\t", "'", "''; --", "?", "$1", "?0", "\u2028", "é…😀", "\x7f\x01"}
+		texts := make([]models.ReplyText, len(pieces))
+		whole := make(map[int64]string)
+		for i := range pieces {
+			ex := send(t, db, models.Chat{UserID: chat.UserID}, "question")
+			texts[i] = models.ReplyText{MessageID: ex.Reply.ID, Fence: 1}
+		}
+		for round := range pieces {
+			for i := range texts {
+				texts[i].Start += int64(len(texts[i].Text))
+				texts[i].Text = pieces[(i+round)%len(pieces)]
+				whole[texts[i].MessageID] += texts[i].Text
+			}
+			saved, err := db.SaveTexts(t.Context(), texts)
+			must(t, err)
+			wantEqual(t, len(saved), len(texts))
+		}
+		for id, text := range whole {
+			p, err := db.ReplyProgress(t.Context(), id, 0)
+			must(t, err)
+			wantEqual(t, p.Text, text)
+			must(t, db.FinishReply(t.Context(), models.ReplyEnd{MessageID: id, Fence: 1, Content: text, Status: models.StatusComplete, FinishReason: "'?"}))
+			m, err := db.Message(t.Context(), chat.UserID, id)
+			must(t, err)
+			wantEqual(t, []string{m.Content, *m.FinishReason}, []string{text, "'?"})
+		}
+	})
+}
+
 func TestTheNextAttemptBeginsWithWhatItShares(t *testing.T) {
 	t.Parallel()
 	modelstest.Each(t, func(t *testing.T, db *models.DB) {

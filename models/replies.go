@@ -86,8 +86,9 @@ func (d *DB) FinishReply(ctx context.Context, end ReplyEnd) error {
 			used = *end.Usage
 			input, output = &used.InputTokens, &used.OutputTokens
 		}
-		_, err = d.exec(ctx, tx, `UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
-			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ?, estimated = ? WHERE id = ?`,
+		var ended []int64
+		err = d.scanAll(ctx, tx, &ended, `UPDATE messages SET content = ?, status = ?, finish_reason = NULLIF(?, ''),
+			error_code = NULLIF(?, ''), input_tokens = ?, output_tokens = ?, estimated = ? WHERE id = ? RETURNING id`,
 			end.Content, end.Status, end.FinishReason, end.ErrorCode, input, output, used.Estimated, end.MessageID)
 		if err != nil {
 			return err
@@ -225,16 +226,24 @@ func (d *DB) SaveTexts(ctx context.Context, texts []ReplyText) ([]int64, error) 
 // an UPDATE that waits for TakeReplies or a FinishReply looks at the row again as
 // that one left it, and then its fence, or the row itself, no longer matches.
 func (d *DB) saveTextsPostgres(ctx context.Context, texts []ReplyText) ([]int64, error) {
-	var saved []int64
-	err := d.write.NewRaw(`
-		WITH piece (message_id, fence, start, text) AS (?),
+	var (
+		ids, starts []int64
+		fences      []int
+		pieces      []string
+		saved       []int64
+	)
+	for _, t := range texts {
+		ids, fences, starts, pieces = append(ids, t.MessageID), append(fences, t.Fence), append(starts, t.Start), append(pieces, t.Text)
+	}
+	err := d.beside(ctx, d.write.DB, &saved, `
+		WITH piece (message_id, fence, start, text) AS (SELECT * FROM unnest(?::bigint[], ?::int[], ?::bigint[], ?::text[])),
 		saved AS (
 			UPDATE replies SET saved_bytes = saved_bytes + octet_length(piece.text) FROM piece
 			WHERE replies.message_id = piece.message_id AND replies.fence = piece.fence
 				AND replies.saved_bytes = piece.start
 			RETURNING piece.message_id, piece.start, piece.text)
 		INSERT INTO reply_chunks (message_id, start, text) SELECT message_id, start, text FROM saved
-		RETURNING message_id`, d.write.NewValues(&texts)).Scan(ctx, &saved)
+		RETURNING message_id`, ids, fences, starts, pieces)
 	return saved, err
 }
 
