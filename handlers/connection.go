@@ -52,14 +52,14 @@ func (a *answer) FlushError() error {
 // SetWriteDeadline is for http.ResponseController: a handler that calls it, as
 // streams and exports do, keeps the deadlines of its writes itself.
 func (a *answer) SetWriteDeadline(t time.Time) error {
-	a.ownDeadlines = true
+	a.ownDeadlines.Store(true)
 	return http.NewResponseController(a.ResponseWriter).SetWriteDeadline(t)
 }
 
 // inTime writes, with a deadline for that alone: over HTTP/2 one that is left
 // standing would end an answer that pauses.
 func (a *answer) inTime(write func() error) error {
-	if a.ownDeadlines {
+	if a.ownDeadlines.Load() {
 		return write()
 	}
 	a.setDeadline(time.Now().Add(writeTimeout))

@@ -24,6 +24,9 @@ func Routes(api http.Handler) [][2]string {
 	return out
 }
 
+// NewAnswer is what a handler writes to, for the test of its deadlines.
+func NewAnswer(w http.ResponseWriter) http.ResponseWriter { return &answer{ResponseWriter: w} }
+
 // Generations is generations, for its test.
 type Generations struct{ generations }
 

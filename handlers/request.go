@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -143,9 +144,9 @@ func searched(q url.Values) (string, error) {
 // An answer is the ResponseWriter of one request that knows its status.
 type answer struct {
 	http.ResponseWriter
-	status       int       // 0: nothing was sent
-	at           time.Time // when that began
-	ownDeadlines bool      // the handler's
+	status       int         // 0: nothing was sent
+	at           time.Time   // when that began
+	ownDeadlines atomic.Bool // the handler's, which may set them from two goroutines
 	hijacked     bool
 }
 

@@ -2,11 +2,13 @@ package handlers_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +18,22 @@ import (
 	"parley/models"
 	"parley/models/modelstest"
 )
+
+// A stream over HTTP/2 has its writes end from one goroutine while another one writes,
+// when its client leaves.
+func TestDeadlinesAreSetByTwo(t *testing.T) {
+	t.Parallel()
+	control := http.NewResponseController(handlers.NewAnswer(httptest.NewRecorder()))
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if err := control.SetWriteDeadline(time.Now()); !errors.Is(err, http.ErrNotSupported) {
+				t.Errorf("got %v, want what the writer behind it says", err)
+			}
+		})
+	}
+	both.Wait()
+}
 
 // pipe is a listener of one connection that is made of memory, so that time in
 // a bubble goes on while both sides wait.
