@@ -50,3 +50,10 @@ func (d *DB) RestartReply(ctx context.Context, restart Restart) error {
 	})
 	return d.whyNotReply(ctx, restart.MessageID, err)
 }
+
+// WasTakenOver reports whether a message that has ended had several owners, as far
+// as what they have used is known.
+func (d *DB) WasTakenOver(ctx context.Context, messageID int64) (taken bool, err error) {
+	err = d.read.NewRaw("SELECT EXISTS (SELECT 1 FROM usage WHERE message_id = ? AND fence > 1)", messageID).Scan(ctx, &taken)
+	return taken, classify(ctx, err)
+}

@@ -150,39 +150,12 @@ func (c *composition) begun(continued bool) error {
 	return nil
 }
 
-// restart begins another attempt that shares text with what was sent before.
+// restart has the log go on from text as another attempt. It is stored before
+// anybody is sent its ids, so that no two attempts have one number.
 func (c *composition) restart(text string) error {
 	if <-c.settled; c.reply == nil {
 		return errReleased
 	}
-	if err := c.renumber(c.ctx, text); err != nil {
-		return err
-	}
-	c.given = len(text)
-	c.hub.config.Metrics.Reset()
-	return nil
-}
-
-// cutShort is for a reply that ends here before the backend is done. Taken over
-// from a replica that died, its text may be shorter than what was sent there: as
-// another attempt it has no ids past its end, and whoever has one is told to
-// forget that text, and not that there is no such id.
-func (c *composition) cutShort() error {
-	if c.from == nil || c.from.clean {
-		return nil
-	}
-	c.reply.mu.Lock()
-	text, renumbered := string(c.reply.text), c.reply.attempt != c.attempt
-	c.reply.mu.Unlock()
-	if renumbered {
-		return nil
-	}
-	return c.renumber(context.Background(), text)
-}
-
-// renumber has the log go on from text as another attempt. It is stored before
-// anybody is sent its ids, so that no two attempts have one number.
-func (c *composition) renumber(ctx context.Context, text string) error {
 	r := c.reply
 	r.mu.Lock()
 	restart := models.Restart{
@@ -197,7 +170,7 @@ func (c *composition) renumber(ctx context.Context, text string) error {
 		restart.SharedBytes = int64(len(text))
 	}
 	r.mu.Unlock()
-	err := c.hub.persist(ctx, restart.MessageID, func(ctx context.Context) error {
+	err := c.hub.persist(c.ctx, restart.MessageID, func(ctx context.Context) error {
 		return c.hub.db.RestartReply(ctx, restart)
 	})
 	if errors.Is(err, errLost) {
@@ -206,5 +179,10 @@ func (c *composition) renumber(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	return r.replace(c.fence, restart.Attempt, restart.SharedBytes, text)
+	if err := r.replace(c.fence, restart.Attempt, restart.SharedBytes, text); err != nil {
+		return err
+	}
+	c.given = len(text)
+	c.hub.config.Metrics.Reset()
+	return nil
 }

@@ -101,20 +101,22 @@ func (c *cursor) take() []byte {
 }
 
 // resume puts the cursor behind an event of the reply. through is true when
-// nothing comes after it. maxText is what a reply may have in bytes.
-func (c *cursor) resume(id eventID, maxText int) (through bool, err error) {
+// nothing comes after it. maxText is what a reply may have in bytes; taken says
+// that this one, which has ended, had an owner before its last one.
+func (c *cursor) resume(id eventID, maxText int, taken bool) (through bool, err error) {
 	r := c.reply
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	size := int64(len(r.text))
+	size, running := int64(len(r.text)), r.end == nil
 	// Elsewhere more may have been sent than is saved so far, and by an earlier
-	// owner more than this one has caught up with: such an id is believed until
-	// the reply ends.
-	running := r.end == nil && id.offset <= int64(maxText)
+	// owner more than this one has caught up with, or ever will: such an id is
+	// believed.
 	switch {
+	case id.offset > max(size, int64(maxText)):
+		return false, ErrInvalidEventID
 	case id.attempt > r.attempt && (!running || r.fence > 0):
 		return false, ErrInvalidEventID
-	case id.attempt == r.attempt && id.offset > size && (!running || r.fence == 1):
+	case id.attempt == r.attempt && id.offset > size && (!running && !taken || r.fence == 1):
 		return false, ErrInvalidEventID
 	case id.attempt == r.attempt && id.offset < size && !utf8.RuneStart(r.text[id.offset]):
 		return false, ErrInvalidEventID

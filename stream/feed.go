@@ -143,7 +143,7 @@ func (f *feed) follow(ctx context.Context, from place) error {
 	if from.id != (eventID{}) {
 		// One that was taken over may have ended short of what was sent of it. That is
 		// no reason to refuse the feed: it is told of a reset.
-		if _, err := t.resume(from.id, f.hub.config.MaxReplyBytes); err != nil {
+		if _, err := t.resume(from.id, f.hub.config.MaxReplyBytes, false); err != nil {
 			t.begun, t.attempt, t.at = true, from.id.attempt, from.id.offset
 		}
 	}

@@ -296,26 +296,35 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, viewer Viewer, messa
 	return nil
 }
 
-// resume puts a cursor behind an event, as cursor.resume does. Who writes a reply
-// knows how much of it there is, unless another replica has taken it over and that
-// has not been noticed yet: before an id is refused for that, the database is asked.
+// resume puts a cursor behind an event, as cursor.resume does. Before an id is
+// refused the database is asked. Who writes a reply knows how much of it there is,
+// unless another replica has taken it over and that has not been noticed yet. And
+// what a replica has sent that then died may be more than the whole of the reply.
 func (h *Hub) resume(ctx context.Context, c *cursor, id eventID) (through bool, err error) {
 	r := c.reply
 	fence := r.writer()
-	through, refused := c.resume(id, h.config.MaxReplyBytes)
-	if refused == nil || fence == 0 {
-		return through, refused
+	through, refused := c.resume(id, h.config.MaxReplyBytes, false)
+	if refused == nil {
+		return through, nil
 	}
-	p, err := h.db.ReplyProgress(ctx, r.start.MessageID, math.MaxInt64)
-	switch {
-	case err != nil:
-		return false, err
-	case p.Running != nil && p.Running.Owner == h.config.Replica && p.Running.Fence == fence:
-		return false, refused
-	case p.Running != nil, r.writes(fence): // not one whose end has just been stored here
-		h.lose(r)
+	if fence > 0 {
+		p, err := h.db.ReplyProgress(ctx, r.start.MessageID, math.MaxInt64)
+		switch {
+		case err != nil:
+			return false, err
+		case p.Running != nil && p.Running.Owner == h.config.Replica && p.Running.Fence == fence:
+			return false, refused
+		case p.Running != nil, r.writes(fence): // not one whose end has just been stored here
+			h.lose(r)
+		}
 	}
-	return c.resume(id, h.config.MaxReplyBytes)
+	taken := false
+	if r.ended() {
+		if taken, err = h.db.WasTakenOver(ctx, r.start.MessageID); err != nil {
+			return false, err
+		}
+	}
+	return c.resume(id, h.config.MaxReplyBytes, taken)
 }
 
 // follow returns a follower of a reply, which is held, for the client of r. It is

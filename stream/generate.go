@@ -224,11 +224,6 @@ func (c *composition) close(err error) {
 		e = ending{status: "failed", code: codeInternal}
 		log.Error("a reply failed", "message_id", c.start.MessageID, "err", err)
 	}
-	if e.status != models.StatusComplete {
-		if err := c.cutShort(); errors.Is(err, errLost) || errors.Is(err, errReleased) {
-			return
-		}
-	}
 	c.conclude(e)
 }
 

@@ -193,21 +193,27 @@ func TestATakenOverReplyEndsShort(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	nothing := func(*testing.T, *replica, int64, int64) {}
 	for name, test := range map[string]struct {
-		backend backend
+		backend func(sent string) backend
 		end     func(t *testing.T, second *replica, user, id int64)
 		ending  string
 	}{
-		"stopped before the backend says anything": {mute, stop, "message_stopped"},
-		"stopped while the backend repeats":        {teller(give(1), script, true), stop, "message_stopped"},
-		"failed": {func(context.Context, stream.Prompt, func(stream.Chunk) error) error {
-			return &stream.BackendError{Code: stream.CodeBackendUnavailable, Err: errors.New("away")}
-		}, func(*testing.T, *replica, int64, int64) {}, "error"},
+		"stopped before the backend says anything": {func(string) backend { return mute }, stop, "message_stopped"},
+		"stopped while the backend repeats":        {func(string) backend { return teller(give(1), script, true) }, stop, "message_stopped"},
+		"failed": {func(string) backend {
+			return func(context.Context, stream.Prompt, func(stream.Chunk) error) error {
+				return &stream.BackendError{Code: stream.CodeBackendUnavailable, Err: errors.New("away")}
+			}
+		}, nothing, "error"},
+		"complete, since the backend has less to say": {func(sent string) backend {
+			return wholeOf(strings.ToValidUTF8(sent[:len(sent)-4], ""))
+		}, nothing, "message_complete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, db *models.DB) {
 				user, id, lastID, tr := die(t, db)
-				second := start(t, db, test.backend, hasty)
+				second := start(t, db, test.backend(tr.text), hasty)
 				test.end(t, second, user, id)
 				stored := second.await(t, user, id)
 				again := second.open(t, user, id, lastID)
