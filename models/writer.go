@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 )
@@ -40,7 +41,7 @@ const (
 
 // writeSQLite runs fn in a transaction. When it returns nil, all of it is on the disk;
 // others may see it a little before. fn's context does not end with the caller's:
-// what is begun is ended.
+// what is begun is ended. ctx has a deadline.
 func (d *DB) writeSQLite(ctx context.Context, undo undo, fn func(ctx context.Context, tx bun.Tx) error) error {
 	if err := d.commitSQLite(ctx, undo, fn); err != nil {
 		return err
@@ -69,8 +70,14 @@ func (d *DB) commitSQLite(ctx context.Context, undo undo, fn func(ctx context.Co
 	if err != nil {
 		return err
 	}
-	defer conn.Close()            //nolint:errcheck // it goes back to the pool
-	deadline, _ := ctx.Deadline() // whoever calls this has set one
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	// Who waited long for its turn has its time all the same. To take back what would
+	// be done in milliseconds helps nobody: the backend has been asked by then, and
+	// whoever comes again has it asked again.
+	deadline := time.Now().Add(queryTimeout)
+	if set, _ := ctx.Deadline(); set.After(deadline) {
+		deadline = set
+	}
 	ctx = context.WithoutCancel(ctx)
 	// Statements by themselves are on the disk when they return. This one's commit
 	// does not wait for it.

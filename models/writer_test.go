@@ -122,7 +122,15 @@ func TestWhoeverLeavesIsNotWritten(t *testing.T) {
 		_, err := tx.ExecContext(ctx, "INSERT INTO taken VALUES (2)")
 		return err
 	}))
-	wantEqual(t, listed(t, db), []int{2})
+	// And what has waited for its turn until its time was nearly over.
+	ctx, leave = context.WithTimeout(t.Context(), time.Second)
+	defer leave()
+	must(t, db.InTx(ctx, func(inside context.Context, tx bun.Tx) error {
+		<-ctx.Done()
+		_, err := tx.ExecContext(inside, "INSERT INTO taken VALUES (3)")
+		return err
+	}))
+	wantEqual(t, listed(t, db), []int{2, 3})
 }
 
 // What is counted does not wait for the disk, neither for that of SQLite's own

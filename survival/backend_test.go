@@ -206,7 +206,11 @@ func (b *backend) askedOncePerOwner(r *reader, owners, inOneProcess int) error {
 	for _, c := range calls {
 		by[c.peer]++
 		if by[c.peer] > inOneProcess {
-			return fmt.Errorf("message %d: an owner asked the backend twice: %q", messageID, c.peer)
+			var all strings.Builder
+			for _, c := range calls {
+				fmt.Fprintf(&all, "\n%s by %s to go on from %d bytes", c.began.Format(time.StampMilli), c.peer, len(c.continueFrom))
+			}
+			return fmt.Errorf("message %d, sent %d times: an owner asked the backend twice, %s:%s", messageID, r.sends, c.peer, &all)
 		}
 	}
 	if len(calls) > owners || len(calls) == 0 {
